@@ -79,7 +79,7 @@ class ArraySpec:
 
     ``level`` is a key of :data:`LEVELS`.  A member that is the bare name of another declared array is that array; any
     other is a backend URL or path, relative to :attr:`Spec.folder`.  ``member_size`` matters only when
-    ``orionctl init`` makes the files.  ``line`` is where the table begins in the file, 0 for one that was not read from a file.
+    ``orionctl init`` makes the files.  ``line`` is where the table begins in the file (0: not read from a file).
     """
 
     name: str
