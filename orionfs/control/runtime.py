@@ -1,7 +1,7 @@
 """Where mounts register, so that ``orionctl`` finds the daemon behind a mount point.
 
 One folder per user, 0700.  In it each mount has ``ID.json`` (this record) and ``ID.sock`` (its control socket), where
-ID is a hash of the mount point.  A daemon that was killed leaves both behind: a record whose process is gone is *stale*.
+ID is a hash of the mount point.  A daemon that was killed leaves both behind: a record without its process is *stale*.
 Standard library only; everything here blocks, but never touches what is beneath a mount point.
 """
 

@@ -1,0 +1,150 @@
+"""The report: what ``status``, ``status.json``, ``metrics`` and ``mdstat`` are made of.
+
+A JSON object, schema ``orionfs.status/1``::
+
+    {"schema": "orionfs.status/1", "mounts": [MOUNT, ...]}
+
+    MOUNT   mountpoint spec pid version time started uptime_s read_only state exit_code gauges arrays
+    ARRAY   name level state size chunk layout uuid slots dirty read_only degraded why effect next job members
+            counters details
+    MEMBER  name state kind where slot size read_errors write_errors checksum_errors counters details
+    JOB     kind done total rate eta_s
+
+Sizes are integers of bytes, times RFC 3339.  A daemon reports one mount; ``orionctl status`` may show several.
+Keys may be added to this schema, never changed or taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orionfs.device import Description
+from orionfs.monitor.timestamps import rfc3339
+
+STATUS_SCHEMA = "orionfs.status/1"
+
+#: The state of a mount is that of its worst array; these are the exit codes of ``orionctl status``.
+EXIT_CODES = {"healthy": 0, "degraded": 1, "failed": 4}
+
+_DEGRADED_STATES = frozenset({"degraded", "resyncing", "rebuilding"})
+_FAILED_STATES = frozenset({"failed"})
+#: What the members' counters are called, and whose sum decides that something went wrong.
+_ERRORS = ("read_errors", "write_errors", "checksum_errors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountFacts:
+    """What a report says of the mount as a whole.  ``gauges`` are further numbers for metrics, by their name."""
+
+    mountpoint: Path
+    spec: Path
+    pid: int
+    version: str
+    started_ns: int
+    now_ns: int
+    read_only: bool = False
+    gauges: Mapping[str, float] = field(default_factory=dict)
+
+
+def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict[str, Any]:
+    """The report of one mount, from what its devices say of themselves; those that are no arrays are left out."""
+    arrays = [_array(description, mount) for description in descriptions if description.kind == "array"]
+    state = _worst(array["state"] for array in arrays)
+    entry = {
+        "mountpoint": str(mount.mountpoint),
+        "spec": str(mount.spec),
+        "pid": mount.pid,
+        "version": mount.version,
+        "time": rfc3339(mount.now_ns),
+        "started": rfc3339(mount.started_ns),
+        "uptime_s": (mount.now_ns - mount.started_ns) // 1_000_000_000,
+        "read_only": mount.read_only,
+        "state": state,
+        "exit_code": EXIT_CODES[state],
+        "gauges": dict(mount.gauges),
+        "arrays": arrays,
+    }
+    return {"schema": STATUS_SCHEMA, "mounts": [entry]}
+
+
+def exit_code(report: Mapping[str, Any]) -> int:
+    """0 if every array is healthy, 4 if one has failed, else 1."""
+    return max((int(mount["exit_code"]) for mount in report["mounts"]), default=0)
+
+
+def _worst(states: Any) -> str:
+    found = set(states)
+    if found & _FAILED_STATES:
+        return "failed"
+    return "degraded" if found & _DEGRADED_STATES else "healthy"
+
+
+def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
+    details = dict(description.details)
+    members = [_member(child, slot) for slot, child in enumerate(description.children)]
+    job = details.get("job")
+    return {
+        "name": description.name,
+        "level": details.pop("level", ""),
+        "state": description.state,
+        "size": description.geometry.size,
+        "chunk": details.pop("chunk", None),
+        "layout": details.pop("layout", None),
+        "uuid": details.pop("uuid", ""),
+        "slots": details.pop("slots", ""),
+        "dirty": details.pop("dirty", False),
+        "read_only": details.pop("read_only", mount.read_only),
+        "degraded": details.pop("degraded", 0),
+        "why": _why(list(details.pop("why", [])), members),
+        "effect": details.pop("effect", ""),
+        "next": details.pop("next", "") or _next(description, members, mount),
+        "job": details.pop("job", None) if job else None,
+        "members": members,
+        "counters": dict(description.counters),
+        "details": details,
+    }
+
+
+def _member(description: Description, slot: int) -> dict[str, Any]:
+    counters = dict(description.counters)
+    inner = description.children[0] if description.children else None
+    return {
+        "name": description.name,
+        "state": description.state,
+        "kind": inner.kind if inner else description.kind,
+        "where": description.where or (f"{inner.kind} {inner.name}" if inner else ""),
+        "slot": description.details.get("slot", slot),
+        "size": description.geometry.size,
+        **{name: int(counters.pop(name, 0)) for name in _ERRORS},
+        "counters": counters,
+        "details": dict(description.details),
+    }
+
+
+def _why(given: list[str], members: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The reasons of the array itself, and one for members whose errors nothing else has explained."""
+    erring = [member["name"] for member in members if member["state"] == "active" and _error_count(member)]
+    if erring and not given:
+        noun = "member" if len(erring) == 1 else "members"
+        given.append(f"{noun} {', '.join(erring)} returned errors that the array could mend or refuse")
+    return given
+
+
+def _error_count(member: Mapping[str, Any]) -> int:
+    return sum(member[name] for name in _ERRORS)
+
+
+def _next(description: Description, members: Sequence[Mapping[str, Any]], mount: MountFacts) -> str:
+    """The command to run when the array itself names none."""
+    again = f"orionctl unmount {mount.mountpoint}  and  orionctl mount {mount.spec} {mount.mountpoint}"
+    absent = [member["name"] for member in members if member["state"] == "missing"]
+    if absent:
+        return f"bring {', '.join(absent)} back, then  {again}"
+    if description.state in _FAILED_STATES or any(member["state"] == "failed" for member in members):
+        return f"see what happened with  orionctl events --mount {mount.mountpoint}  ; mend it, then  {again}"
+    if any(_error_count(member) for member in members):
+        return f"orionctl events --mount {mount.mountpoint}"
+    return ""
