@@ -332,7 +332,7 @@ def checksum(raw: bytes | bytearray, max_dev: int) -> int:
     """The ``sb_csum`` of a superblock with *max_dev* roles: 32-bit words added in 64 bits and folded once."""
     length = FIXED_SIZE + 2 * max_dev
     words = length // 4
-    total = sum(struct.unpack_from(f"<{words}I", raw))
+    total: int = sum(struct.unpack_from(f"<{words}I", raw))
     if length % 4:
         total += struct.unpack_from("<H", raw, words * 4)[0]
     total -= struct.unpack_from("<I", raw, _CHECKSUM_AT)[0]

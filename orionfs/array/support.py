@@ -1,0 +1,189 @@
+"""Support: which arrays this release can open, and for what.  Pure.
+
+Features that it does not have (:data:`NEVER`, :data:`NOT_FOR_WRITING`), and why:
+
+- A *bitmap* that a writer does not maintain turns stale, and the kernel sees that by the bitmap's event count being
+  behind that of the superblocks.  But the bitmap is written first, so after a cut it may already carry the count that
+  our dirty mark is about to use; the kernel would then trust it and skip a resync.  Not for writing, until we keep it.
+- A *PPL* may still hold records of the last run.  The kernel replays them over a dirty array and then skips the resync,
+  so after a crash of ours it would compute parity from records that have nothing to do with our writes.
+- A member with a *bad-block log* has blocks that it must not be asked for.  For reading, the verdict leaves such a
+  member out as damaged, and the redundancy answers.
+- A *replacement*, or a recovery *by bitmap*, under way would have to follow our writes.  For reading, the member that
+  is being filled is left out.
+- During a *reshape* one array has two geometries; behind a *journal* the newest data may not be on the members; a
+  *cluster* has other writers.  Not even reading is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orionfs.array import superblock as md
+from orionfs.array.superblock import Superblock
+from orionfs.errors import ConfigError, IntegrityError, Refused, Unsupported
+from orionfs.units import SECTOR, format_size
+
+#: Features with which this release opens no array.
+NEVER = (
+    md.FEATURE_RESHAPE_ACTIVE
+    | md.FEATURE_RESHAPE_BACKWARDS
+    | md.FEATURE_NEW_OFFSET
+    | md.FEATURE_CLUSTERED
+    | md.FEATURE_JOURNAL
+)
+#: Features with which this release opens an array only for reading.
+NOT_FOR_WRITING = (
+    md.FEATURE_BITMAP
+    | md.FEATURE_BAD_BLOCKS
+    | md.FEATURE_REPLACEMENT
+    | md.FEATURE_RECOVERY_BITMAP
+    | md.FEATURE_PPL
+    | md.FEATURE_MULTIPLE_PPLS
+)
+_NO_PPL = "open it read-only, or change that with mdadm --grow --consistency-policy=resync"
+_MENDS = {
+    md.FEATURE_BITMAP: "open it read-only, or remove the bitmap with mdadm --grow --bitmap=none",
+    md.FEATURE_BAD_BLOCKS: "open it read-only, or assemble it with mdadm and have the bad blocks rewritten",
+    md.FEATURE_PPL: _NO_PPL,
+    md.FEATURE_MULTIPLE_PPLS: _NO_PPL,
+    md.FEATURE_REPLACEMENT: "open it read-only, or let the kernel finish the replacement",
+    md.FEATURE_RECOVERY_BITMAP: "open it read-only, or let the kernel finish the recovery",
+}
+
+#: The layouts of RAID 5, by their MD number.
+RAID5_LAYOUTS = (
+    "left-asymmetric",
+    "right-asymmetric",
+    "left-symmetric",
+    "right-symmetric",
+    "parity-first",
+    "parity-last",
+)
+#: The layouts of RAID 0, by their MD number: they differ only on members of different sizes.
+RAID0_LAYOUTS = {1: "original", 2: "alternate"}
+#: A chunk of a parity array is at least a page of the kernel.
+MIN_PARITY_CHUNK = 4096 // SECTOR
+
+
+class Labelled(NamedTuple):
+    """A superblock and what the configuration calls its member."""
+
+    label: str
+    superblock: Superblock
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the configuration says of an array; None where it says nothing.  Units and numbers of the superblock."""
+
+    level: int | None = None
+    chunksize: int | None = None
+    layout: int | None = None
+
+
+def tolerated(superblock: Superblock) -> int:
+    """How many members an array of that level can do without; its level is one of this release."""
+    return {1: superblock.raid_disks - 1, 5: 1}.get(superblock.level, 0)
+
+
+def check_features(name: str, members: Sequence[Labelled], *, read_only: bool) -> None:
+    """Raise Refused if a feature of one of *members* forbids opening the array *name*."""
+    for label, superblock in members:
+        forbidden = superblock.feature_map & (NEVER if read_only else NEVER | NOT_FOR_WRITING)
+        if not forbidden:
+            continue
+        bit = forbidden & NEVER or forbidden
+        bit &= -bit
+        if bit & NEVER:
+            reason, hint = "which this release of OrionFS cannot open", "assemble it with mdadm"
+        else:
+            reason, hint = "which this release of OrionFS cannot keep up to date when it writes", _MENDS[bit]
+        raise Refused(
+            f"array {name}: {label} has the MD feature {md.FEATURE_NAMES[bit]} ({bit:#x}), {reason}",
+            hint=hint,
+        )
+
+
+def check_expectation(name: str, superblock: Superblock, expect: Expectation) -> None:
+    """Raise ConfigError if the configuration and the media disagree."""
+    pairs = (
+        ("level", expect.level, superblock.level, _level_text),
+        ("chunk", expect.chunksize, superblock.chunksize, _chunk_text),
+        ("layout", expect.layout, superblock.layout, lambda number: layout_text(superblock.level, number)),
+    )
+    for noun, expected, actual, text in pairs:
+        if expected is not None and expected != actual:
+            raise ConfigError(
+                f"array {name}: the configuration says {noun} {text(expected)} and the members say {text(actual)};"
+                " nothing was touched",
+                hint="correct the configuration, or name the right members",
+            )
+
+
+def check_geometry(name: str, members: Sequence[Labelled]) -> None:
+    """Raise unless *members* (not empty, of one mind) describe a geometry that this release has.
+
+    Unsupported: a level, layout or chunk that it does not have.  Refused: RAID 0 whose layout nobody recorded.
+    IntegrityError: numbers that no array can have.
+    """
+    first = members[0].superblock
+    level, chunk = first.level, first.chunksize
+    if level not in (md.LEVEL_LINEAR, 0, 1, 5):
+        raise Unsupported(
+            f"array {name} is {_level_text(level)}, which this release of OrionFS does not have",
+            hint="assemble it with mdadm",
+        )
+    if level in (0, 5) and (chunk & chunk - 1 or chunk < (MIN_PARITY_CHUNK if level == 5 else 1)):
+        raise Unsupported(
+            f"array {name} has a chunk of {_chunk_text(chunk)}, and this release of OrionFS needs a power of two",
+            hint="assemble it with mdadm",
+        )
+    if level == 5 and first.layout >= len(RAID5_LAYOUTS):
+        raise Unsupported(
+            f"array {name} has layout {first.layout}, which this release of OrionFS does not have for raid5",
+            hint="assemble it with mdadm",
+        )
+    if level == 5 and first.raid_disks < 2:
+        raise IntegrityError(f"array {name}: its superblocks describe a raid5 of one member", hint="create it again")
+    for label, superblock in members:
+        used = superblock.size if level in (1, 5) else superblock.data_size
+        if used < max(chunk, 1):
+            raise IntegrityError(
+                f"array {name}: {label} has only {format_size(used * SECTOR)} for data, less than one chunk",
+                hint="check that it is the right file",
+            )
+    if level == 0:
+        _check_raid0_layout(name, [member.superblock for member in members])
+
+
+def _check_raid0_layout(name: str, superblocks: Sequence[Superblock]) -> None:
+    """RAID 0 over different sizes is in one of two layouts, and a wrong guess scrambles the data."""
+    if all(item.feature_map & md.FEATURE_RAID0_LAYOUT and item.layout in RAID0_LAYOUTS for item in superblocks):
+        return
+    rows = [item.data_size // item.chunksize for item in superblocks]
+    if len(rows) - rows.count(min(rows)) > 1:
+        raise Refused(
+            f"array {name}: its members differ in size and its superblocks do not say in which RAID 0 layout it was"
+            " written",
+            hint="record it with mdadm --assemble --update=layout-original (or layout-alternate)",
+        )
+
+
+def layout_text(level: int, layout: int) -> str:
+    """The name of a layout, or its number if it has none."""
+    if level == 5 and layout < len(RAID5_LAYOUTS):
+        return RAID5_LAYOUTS[layout]
+    if level == 0 and layout in RAID0_LAYOUTS:
+        return RAID0_LAYOUTS[layout]
+    return str(layout)
+
+
+def _level_text(level: int) -> str:
+    return md.LEVEL_NAMES.get(level, str(level))
+
+
+def _chunk_text(sectors: int) -> str:
+    return format_size(sectors * SECTOR)

@@ -1,0 +1,388 @@
+"""Verdict: what the superblocks of some members add up to.  Pure: nothing is read here, and nothing is written.
+
+The rules are those of the kernel and mdadm, and stricter where theirs can lose data:
+
+- Only superblocks say what belongs together; labels and their order say nothing.
+- The highest event count is the *freshest* account.  A member one event behind is current as long as that account still
+  lists it in its slot, for a cut between two superblock writes leaves that.  Two behind, or listed as anything else, is
+  stale.  A member that its own superblock calls recovering is not read.
+- Two sides that each ran without the other (split brain) are refused: no event count says which of them is right.
+- Two copies of one member are refused, whatever their event counts: the order of a list never decides.
+- Dirty and degraded RAID 5 is refused, for reading too: where a stripe was being written, its parity reconstructs wrong
+  bytes for the missing member, and those may have been flushed long before.
+
+Which geometries and features can be opened at all is :mod:`orionfs.array.support`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from orionfs.array import superblock as md
+from orionfs.array.superblock import RESYNC_DONE, ROLE_FAULTY, ROLE_JOURNAL, ROLE_SPARE, Superblock
+from orionfs.array.support import (
+    Expectation,
+    Labelled,
+    check_expectation,
+    check_features,
+    check_geometry,
+    tolerated,
+)
+from orionfs.errors import IntegrityError, NotFound, OrionError, Refused
+from orionfs.units import SECTOR, format_size
+
+__all__ = ["Candidate", "Expectation", "SetAside", "State", "Verdict", "judge"]
+
+State = Literal["missing", "stale", "foreign", "recovering", "spare", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One member as the configuration names it.
+
+    Without a ``superblock``, ``state`` and ``problem`` say why there is none: ``missing`` (no device), ``foreign`` (not
+    a member of an array) or ``damaged``.
+    """
+
+    label: str
+    size: int = 0
+    superblock: Superblock | None = None
+    problem: str = ""
+    state: State = "missing"
+
+    @classmethod
+    def without(cls, label: str, size: int, error: OrionError) -> Candidate:
+        """The candidate whose device or superblock could not be had because of *error*."""
+        if isinstance(error, md.NoSuperblock | md.UnsupportedVersion):
+            state: State = "foreign"
+        elif isinstance(error, NotFound):
+            state = "missing"
+        else:
+            state = "damaged"
+        return cls(label, size, None, error.message, state)
+
+
+class SetAside(NamedTuple):
+    """A candidate that is neither read nor written, and why."""
+
+    candidate: Candidate
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An array that may be started.
+
+    ``slots`` has one entry for each slot, None for an empty one.  Before the first write to a degraded array the empty
+    slots must be recorded as such on all members (:meth:`Superblock.disown`), so that whoever held them is stale from
+    then on.  ``resync_from`` is in sectors of the members' data area, :data:`RESYNC_DONE` unless ``dirty``.
+    """
+
+    freshest: Superblock
+    slots: tuple[Candidate | None, ...]
+    set_aside: tuple[SetAside, ...]
+    dirty: bool
+    resync_from: int
+    notices: tuple[str, ...]
+
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """The slots that no member fills."""
+        return tuple(slot for slot, candidate in enumerate(self.slots) if candidate is None)
+
+
+class _Member(NamedTuple):
+    """A candidate that has a superblock."""
+
+    label: str
+    superblock: Superblock
+    candidate: Candidate
+
+
+def judge(
+    name: str,
+    candidates: Sequence[Candidate],
+    *,
+    expect: Expectation | None = None,
+    force: bool = False,
+    read_only: bool = False,
+) -> Verdict:
+    """Decide whether and how the array *name* may be started from *candidates*.
+
+    *force* accepts a dirty and degraded array; *read_only* promises that nothing will be written.  Raises, always with
+    the sentence for the user: NotFound (no member is there), IntegrityError (too much is damaged), Refused (members
+    that do not belong together, are too few or too old, or a feature that forbids it), Unsupported (not in this
+    release), ConfigError (the configuration contradicts the media).
+    """
+    found = [
+        _Member(candidate.label, candidate.superblock, candidate)
+        for candidate in candidates
+        if candidate.superblock is not None
+    ]
+    aside = [SetAside(item, item.state, item.problem) for item in candidates if item.superblock is None]
+    if not found:
+        raise _nothing(name, aside)
+    _refuse_mixed(name, found)
+    _refuse_copies(name, found)
+    freshest = max(found, key=_freshness).superblock
+    current: list[_Member] = []
+    for member in found:
+        account = _account(member.superblock, freshest, read_only)
+        if account is None:
+            current.append(member)
+        else:
+            aside.append(SetAside(member.candidate, *account))
+    _refuse_unfinished(name, found, freshest)
+    _refuse_split_brain(name, current, aside, freshest)
+    _refuse_disagreement(name, current)
+    labelled = [Labelled(member.label, member.superblock) for member in current or found]
+    check_geometry(name, labelled)
+    check_expectation(name, freshest, expect or Expectation())
+    check_features(name, labelled + _followers(aside), read_only=read_only)
+
+    slots = _fill(name, freshest, current)
+    missing = slots.count(None)
+    if missing > tolerated(freshest):
+        raise _too_few(name, freshest, slots, aside)
+    resync_from = _resync_from(freshest, current)
+    if resync_from != RESYNC_DONE and missing and freshest.level == 5 and not force:
+        raise Refused(
+            f"array {name} is dirty and degraded: it was not closed properly and {_whereabouts(slots, aside)}, so the"
+            " parity of what was being written last may reconstruct wrong data",
+            hint="bring the missing member back, or insist with --force and check the data afterwards",
+        )
+    notices = _notices(freshest, current, slots, aside, resync_from)
+    return Verdict(freshest, slots, tuple(aside), resync_from != RESYNC_DONE, resync_from, notices)
+
+
+# --- who is who ------------------------------------------------------------------------------------------------------
+
+
+def _freshness(member: _Member) -> tuple[int, bool]:
+    superblock = member.superblock
+    return superblock.events, superblock.role < superblock.raid_disks and not superblock.is_recovering
+
+
+def _account(superblock: Superblock, freshest: Superblock, read_only: bool) -> tuple[State, str] | None:
+    """Why a member with *superblock* is set aside; None if its data are current."""
+    role = superblock.role
+    if role == ROLE_SPARE:
+        return "spare", "it is a spare"
+    if role == ROLE_JOURNAL:
+        return "spare", "it is a write journal"
+    if role == ROLE_FAULTY:
+        return "stale", "its own superblock lists it as faulty"
+    behind = freshest.events - superblock.events
+    if behind > 1:
+        return "stale", f"its event count is {superblock.events} and the newest is {freshest.events}"
+    if role >= superblock.raid_disks:
+        return "damaged", f"it claims slot {role} of an array of {superblock.raid_disks}"
+    listed = freshest.role_of(superblock.dev_number)
+    if listed != role:
+        return "stale", f"the newest superblock lists it as {_role_text(listed)} and not in slot {role}"
+    if superblock.is_recovering:
+        done = superblock.recovery_offset * SECTOR
+        return "recovering", f"it is rebuilt only up to {format_size(done)}"
+    if read_only and superblock.feature_map & md.FEATURE_BAD_BLOCKS:
+        return "damaged", "it has a bad-block log"
+    return None
+
+
+def _role_text(role: int) -> str:
+    known = {ROLE_FAULTY: "faulty", ROLE_SPARE: "removed", ROLE_JOURNAL: "journal"}
+    return known.get(role, f"slot {role}")
+
+
+def _refuse_mixed(name: str, found: Sequence[_Member]) -> None:
+    sets: dict[bytes, list[_Member]] = {}
+    for member in found:
+        sets.setdefault(member.superblock.set_uuid, []).append(member)
+    if len(sets) == 1:
+        return
+    parts = [
+        f"{_list(member.label for member in members)} to {_array_text(members[0].superblock)}"
+        for members in sets.values()
+    ]
+    raise Refused(
+        f"array {name}: its members belong to {len(sets)} different arrays ({'; '.join(parts)})",
+        hint="correct the list of members",
+    )
+
+
+def _array_text(superblock: Superblock) -> str:
+    uuid = md.format_uuid(superblock.set_uuid)
+    return f"{superblock.set_name} ({uuid})" if superblock.set_name else uuid
+
+
+def _refuse_copies(name: str, found: Sequence[_Member]) -> None:
+    seen: dict[bytes, _Member] = {}
+    for member in found:
+        twin = seen.setdefault(member.superblock.device_uuid, member)
+        if twin is not member:
+            raise Refused(
+                f"array {name}: {twin.label} and {member.label} are copies of one member"
+                f" (device {md.format_uuid(member.superblock.device_uuid)}), and only one of them can be current",
+                hint="leave the copy out of the list of members",
+            )
+
+
+def _refuse_unfinished(name: str, found: Sequence[_Member], freshest: Superblock) -> None:
+    """Creation writes spares with event count 0 first, then the real roles with event count 1."""
+    if freshest.events > 1:
+        return
+    left = [
+        member.label
+        for member in found
+        if member.superblock.events == 0
+        and member.superblock.role == ROLE_SPARE
+        and (freshest.role == ROLE_SPARE or freshest.role_of(member.superblock.dev_number) < freshest.raid_disks)
+    ]
+    if left:
+        raise Refused(
+            f"array {name}: its creation was cut short before {_list(left)} got into place, so it holds no data",
+            hint="create it again",
+        )
+
+
+def _refuse_split_brain(name: str, current: Sequence[_Member], aside: Sequence[SetAside], freshest: Superblock) -> None:
+    """Refuse a stale member that, by its own account, went on without each current one, as they did without it."""
+    for item in aside:
+        other = item.candidate.superblock
+        if item.state != "stale" or other is None or other.role >= other.raid_disks or not current:
+            continue
+        if freshest.numbers_in(other.role):
+            continue
+        if all(not other.numbers_in(member.superblock.role) for member in current):
+            raise Refused(
+                f"array {name}: {item.candidate.label} and {_list(member.label for member in current)} each ran"
+                " without the other, so nobody can tell which of them is right (split brain)",
+                hint="leave one side out of the list of members, after looking at both read-only",
+            )
+
+
+def _fill(name: str, freshest: Superblock, current: Sequence[_Member]) -> tuple[Candidate | None, ...]:
+    slots: list[Candidate | None] = [None] * freshest.raid_disks
+    for member in current:
+        role = member.superblock.role
+        holder = slots[role]
+        if holder is not None:
+            raise Refused(
+                f"array {name}: {holder.label} and {member.label} both claim slot {role}",
+                hint="leave out the one that does not belong there",
+            )
+        slots[role] = member.candidate
+    return tuple(slots)
+
+
+def _followers(aside: Sequence[SetAside]) -> list[Labelled]:
+    """Those set aside that still belong to the array as it is now, so that their features count."""
+    return [
+        Labelled(item.candidate.label, item.candidate.superblock)
+        for item in aside
+        if item.state in ("recovering", "spare") and item.candidate.superblock is not None
+    ]
+
+
+def _resync_from(freshest: Superblock, current: Sequence[_Member]) -> int:
+    """From which sector on the redundancy is not known to be in order, by the most careful of the newest accounts."""
+    if not tolerated(freshest):
+        return RESYNC_DONE
+    newest = [member.superblock for member in current if member.superblock.events == freshest.events]
+    return min(superblock.resync_offset for superblock in [freshest, *newest])
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_disagreement(name: str, current: Sequence[_Member]) -> None:
+    for noun in ("level", "layout", "chunksize", "ctime", "size", "raid_disks"):
+        views: dict[int, list[str]] = {}
+        for member in current:
+            views.setdefault(getattr(member.superblock, noun), []).append(member.label)
+        if len(views) > 1:
+            parts = ", ".join(f"{value} by {_list(labels)}" for value, labels in views.items())
+            raise Refused(
+                f"array {name}: its members have one identity but disagree on their {noun} ({parts})",
+                hint="leave out the member whose superblock was altered",
+            )
+
+
+def _nothing(name: str, aside: Sequence[SetAside]) -> OrionError:
+    """Why an array without a single superblock cannot start."""
+    if not aside:
+        return NotFound(f"array {name} has no members", hint="list them in the configuration")
+    reasons = "; ".join(f"{item.candidate.label}: {item.reason}" for item in aside)
+    return _kind_for(aside)(
+        f"array {name} cannot start, for none of its members can be used ({reasons})", hint=_next(aside)
+    )
+
+
+def _too_few(
+    name: str, freshest: Superblock, slots: Sequence[Candidate | None], aside: Sequence[SetAside]
+) -> OrionError:
+    needed = freshest.raid_disks - tolerated(freshest)
+    present = freshest.raid_disks - slots.count(None)
+    return _kind_for(aside)(
+        f"array {name} ({md.LEVEL_NAMES[freshest.level]}) needs {needed} of its {freshest.raid_disks} members and has"
+        f" {present}: {_whereabouts(slots, aside)}",
+        hint=_next(aside),
+    )
+
+
+def _kind_for(aside: Sequence[SetAside]) -> type[OrionError]:
+    """The error that says best what the caller can do about members that cannot be used."""
+    states = {item.state for item in aside}
+    if "damaged" in states:
+        return IntegrityError
+    return NotFound if states <= {"missing", "foreign"} else Refused
+
+
+def _next(aside: Sequence[SetAside]) -> str:
+    states = {item.state for item in aside}
+    if "stale" in states and not states & {"missing", "foreign", "damaged"}:
+        return "only mdadm --assemble --force takes stale members, at the risk of mixing old data with new"
+    return "bring the members back, or correct the list of members"
+
+
+def _whereabouts(slots: Sequence[Candidate | None], aside: Sequence[SetAside]) -> str:
+    """Which slots are empty, and what is known of those who might fill them."""
+    text = _empty_text(slots)
+    reasons = "; ".join(f"{item.candidate.label} is {item.state}: {item.reason}" for item in aside)
+    return f"{text} ({reasons})" if reasons else f"{text} and no other member is listed"
+
+
+def _empty_text(slots: Sequence[Candidate | None]) -> str:
+    empty = [str(slot) for slot, candidate in enumerate(slots) if candidate is None]
+    if len(empty) == 1:
+        return f"slot {empty[0]} is empty"
+    return f"slots {', '.join(empty)} are empty" if len(empty) <= 8 else f"{len(empty)} slots are empty"
+
+
+def _notices(
+    freshest: Superblock,
+    current: Sequence[_Member],
+    slots: Sequence[Candidate | None],
+    aside: Sequence[SetAside],
+    resync_from: int,
+) -> tuple[str, ...]:
+    """What a person should know of an array that starts nevertheless."""
+    notices = [f"{item.candidate.label} is not used, it is {item.state}: {item.reason}" for item in aside]
+    if None in slots:
+        notices.append(f"degraded: {_empty_text(slots)}")
+    for member in current:
+        if member.superblock.events != freshest.events:
+            notices.append(f"{member.label} is one event behind, as a cut between two superblock writes leaves it")
+    if resync_from != RESYNC_DONE:
+        if None in slots and freshest.level == 5:
+            notices.append("dirty and degraded, started by force: data of the empty slot may be wrong, check them")
+        else:
+            notices.append("it was not closed properly: the redundancy has to be made to agree with the data again")
+    return tuple(notices)
+
+
+def _list(labels: Iterable[str]) -> str:
+    *others, last = labels
+    return f"{', '.join(others)} and {last}" if others else last
