@@ -1,0 +1,117 @@
+"""The measurement itself: every stack up at once, short bursts, side by side, in an order that rotates."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from orionfs.tools.benchmarks import fio
+from orionfs.tools.benchmarks.server import cpu_ns
+from orionfs.tools.benchmarks.suite import NotMeasured, Setting, Stack, Suite, Target, Workload
+from orionfs.units import MIB
+
+#: fio's own start and end, far beyond what a burst needs; a file that hangs must not hang the benchmark.
+BURST_TIMEOUT_S = 60.0
+
+Progress = Callable[[str], None]
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Samples:
+    """What the rounds gave: ``bursts`` by (workload, stack), one per round; ``failed`` says why a stack has none."""
+
+    bursts: dict[tuple[str, str], list[fio.Burst]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def rates(self, workload: Workload, stack: str) -> list[float]:
+        """Bytes or operations per second, in the order of the rounds."""
+        bursts = self.bursts.get((workload.name, stack), [])
+        return [burst.bytes_per_second if workload.in_bytes else burst.operations_per_second for burst in bursts]
+
+
+def rotated(items: Sequence[Item], by: int) -> list[Item]:
+    """*items* from position *by* on, round and round: over as many rounds as items each is once at every place."""
+    at = by % len(items) if items else 0
+    return [*items[at:], *items[:at]]
+
+
+def missing(stack: Stack) -> str:
+    """The sentence that says what *stack* lacks on this machine; empty if nothing."""
+    for program, package in stack.programs.items():
+        if shutil.which(program) is None:
+            return f"{program} is not installed: apt-get install {package}"
+    if stack.root and os.geteuid() != 0:
+        return f"needs root for {stack.root}"
+    return ""
+
+
+def start_stacks(
+    suite: Suite, setting: Setting, exits: ExitStack, samples: Samples, tell: Progress
+) -> dict[str, Target]:
+    """Bring every stack of *suite* up and write its file once, so that all reads hit allocated pages.
+
+    A stack that cannot be had is noted in *samples* and left out: the others are measured all the same.
+    """
+    targets = {}
+    for stack in suite.stacks:
+        reason = missing(stack)
+        if reason:
+            samples.failed[stack.name] = reason
+            continue
+        tell(f"starting {stack.title}")
+        # What a failed start leaves behind goes at once; what stands is handed on to the caller's stack.
+        with ExitStack() as own:
+            try:
+                target = stack.start(setting, own)
+                if stack.prefill:
+                    fio.run(
+                        fio.command(_PREFILL, target.file, size=setting.size, seed=0),
+                        timeout_s=BURST_TIMEOUT_S + setting.size / (8 * MIB),
+                    )
+            except NotMeasured as error:
+                samples.failed[stack.name] = str(error)
+                continue
+            exits.push(own.pop_all())
+        targets[stack.name] = target
+    return targets
+
+
+_PREFILL = Workload("prefill", "first write", "write", MIB)
+
+
+def measure_rounds(
+    suite: Suite, setting: Setting, targets: dict[str, Target], rounds: int, samples: Samples, tell: Progress
+) -> None:
+    """Measure each workload on each target once per round and append to *samples*.
+
+    All stacks of one workload follow each other before the next workload, so that the bursts that a ratio compares lie
+    within seconds.  A stack that fails is noted, its bursts are dropped, and the rounds go on without it.
+    """
+    for index in range(rounds):
+        for workload in suite.workloads:
+            tell(f"round {index + 1} of {rounds}: {workload.title}")
+            up = [name for name in suite.stacks_for(workload) if name in targets and name not in samples.failed]
+            for name in rotated(up, index):
+                try:
+                    burst = measure(workload, targets[name], setting, seed=index + 1)
+                except NotMeasured as error:
+                    samples.failed[name] = str(error)
+                    continue
+                samples.bursts.setdefault((workload.name, name), []).append(burst)
+    for key in [key for key in samples.bursts if key[1] in samples.failed]:
+        del samples.bursts[key]
+
+
+def measure(workload: Workload, target: Target, setting: Setting, *, seed: int) -> fio.Burst:
+    """One burst with the servers' CPU per operation.  Raises NotMeasured if fio or a server fails."""
+    argv = fio.command(workload, target.file, size=setting.size, seed=seed, burst_ms=setting.burst_ms)
+    before = cpu_ns(target.pids)
+    burst = fio.run(argv, timeout_s=BURST_TIMEOUT_S)
+    if not target.pids:
+        return burst
+    return replace(burst, cpu_us=(cpu_ns(target.pids) - before) / burst.operations / 1000)

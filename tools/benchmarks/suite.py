@@ -1,0 +1,152 @@
+"""What a suite is made of: stacks, workloads, bars and limits.  Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class NotMeasured(Exception):
+    """A stack or a figure cannot be had here; the text says why and what would help, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and how large a run is.
+
+    ``folder`` is on tmpfs, private to this run, and removed at its end.  ``size`` bytes of every stack's file are
+    written before the first round and are what the workloads run over.  ``burst_ms`` is the length of one measurement,
+    ``traffic`` the bytes that pass before memory is looked at, ``idle_s`` the window of the idle CPU.
+    """
+
+    folder: Path
+    size: int
+    burst_ms: int
+    traffic: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stack that is up: the file to measure and the processes that serve it (none: the kernel does).
+
+    ``mountpoint`` is there for stacks of ours, whose daemon can be asked.
+    """
+
+    file: Path
+    pids: tuple[int, ...] = ()
+    mountpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One way to turn members into a file.
+
+    ``start`` brings it up, pushes onto the exit stack what takes it down again, and raises :class:`NotMeasured` if it
+    cannot.  ``programs`` maps each program that it runs to the Debian package that has it.
+    """
+
+    name: str
+    title: str
+    start: Callable[[Setting, ExitStack], Target]
+    programs: Mapping[str, str] = field(default_factory=dict)
+    root: str = ""
+    prefill: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One fio job, always O_DIRECT.  ``block`` is bytes, ``rw`` fio's word, ``depth`` requests in flight."""
+
+    name: str
+    title: str
+    rw: str
+    block: int
+    depth: int = 1
+
+    @property
+    def in_bytes(self) -> bool:
+        """Large blocks are told in MiB/s, small ones in operations per second."""
+        return self.block >= 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A row of the speed table: the median of (stack / peer) over the rounds has to be ``at_least``.
+
+    Of several peers the one with the higher median counts.
+    """
+
+    name: str
+    workload: str
+    stack: str
+    peers: tuple[str, ...]
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A figure that has to stay ``below``: ``measure`` returns samples, of which the median counts."""
+
+    name: str
+    title: str
+    unit: str
+    below: float
+    stack: str
+    measure: Callable[[Target, Setting], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What ``tools/bench NAME`` measures.  ``conditions`` are the sentences that make the figures readable.
+
+    ``compared_only``: measure no stack on a workload where no bar needs it.
+    """
+
+    name: str
+    conditions: tuple[str, ...]
+    stacks: tuple[Stack, ...]
+    workloads: tuple[Workload, ...]
+    bars: tuple[Bar, ...]
+    limits: tuple[Limit, ...] = ()
+    compared_only: bool = False
+
+    @property
+    def rows(self) -> tuple[Bar | Limit, ...]:
+        """All that gets a verdict, in the order of the report."""
+        return (*self.bars, *self.limits)
+
+    def only(self, rows: Sequence[str]) -> Suite:
+        """The suite cut down to the bars and limits named in *rows*, and to what they need.
+
+        Raises ValueError, with the names that exist, for a row that does not.
+        """
+        known = [row.name for row in self.rows]
+        for row in rows:
+            if row not in known:
+                raise ValueError(f"suite {self.name} has no row {row!r}; its rows are: {', '.join(known)}")
+        return self.with_rows(
+            tuple(bar for bar in self.bars if bar.name in rows),
+            tuple(limit for limit in self.limits if limit.name in rows),
+        )
+
+    def with_rows(self, bars: tuple[Bar, ...], limits: tuple[Limit, ...]) -> Suite:
+        """The suite with just these rows, and only the stacks and workloads that they need."""
+        stacks = {name for bar in bars for name in (bar.stack, *bar.peers)} | {limit.stack for limit in limits}
+        workloads = {bar.workload for bar in bars}
+        return Suite(
+            self.name,
+            self.conditions,
+            tuple(stack for stack in self.stacks if stack.name in stacks),
+            tuple(workload for workload in self.workloads if workload.name in workloads),
+            bars,
+            limits,
+            compared_only=True,
+        )
+
+    def stacks_for(self, workload: Workload) -> list[str]:
+        """The names of the stacks to measure *workload* on."""
+        compared = {name for bar in self.bars if bar.workload == workload.name for name in (bar.stack, *bar.peers)}
+        return [stack.name for stack in self.stacks if not self.compared_only or stack.name in compared]
