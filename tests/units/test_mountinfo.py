@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orionfs.tools.mountinfo import (
-    canonical_mountpoint,
     is_beneath,
     mount_at,
     mount_of,
@@ -94,14 +93,3 @@ def test_any_name_survives_the_escaping_of_the_kernel(name):
     if len(line.splitlines()) == 1:  # str.splitlines knows more line ends than the kernel
         mount = parse_mountinfo(line)[0]
         assert (mount.mountpoint, mount.source) == (f"/mnt/{name}", name)
-
-
-def test_the_mount_point_is_made_absolute_through_links(tmp_path, monkeypatch):
-    (tmp_path / "real" / "mnt").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("real")
-    (tmp_path / "here").symlink_to("link/mnt")
-    monkeypatch.chdir(tmp_path / "real")
-    wanted = str((tmp_path / "real" / "mnt").resolve())
-    for text in ("mnt", "./mnt/", "../link/mnt", str(tmp_path / "here"), "mnt/../../here", "mnt/."):
-        assert canonical_mountpoint(text) == wanted
-    assert canonical_mountpoint("missing") == str((tmp_path / "real" / "missing").resolve())
