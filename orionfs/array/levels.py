@@ -1,0 +1,81 @@
+"""Levels: what each RAID level needs and tolerates, as data.  A new level is one entry here and an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orionfs.array.layout import (
+    LEFT_ASYMMETRIC,
+    LEFT_SYMMETRIC,
+    PARITY_FIRST,
+    PARITY_LAST,
+    RAID0_ALTERNATE,
+    RAID0_ORIGINAL,
+    RIGHT_ASYMMETRIC,
+    RIGHT_SYMMETRIC,
+)
+
+
+def _none(members: int) -> int:
+    return 0
+
+
+def _one(members: int) -> int:
+    return 1
+
+
+def _all_but_one(members: int) -> int:
+    return members - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One RAID level.
+
+    ``md_level`` is its number in an MD superblock; ``layouts`` maps names to MD's numbers, the first is the default.
+    ``tolerates`` says how many of so many members may be lost; 0 also means that the level has no redundancy to sync.
+    """
+
+    name: str
+    md_level: int
+    minimum_members: int
+    chunked: bool
+    tolerates: Callable[[int], int]
+    layouts: Mapping[str, int] = field(default_factory=lambda: {"": 0})
+
+    @property
+    def default_layout(self) -> str:
+        """The layout of an array that does not ask for one."""
+        return next(iter(self.layouts))
+
+    def layout_name(self, number: int) -> str:
+        """The name of MD's layout *number*; empty where the level has only one."""
+        return next((name for name, value in self.layouts.items() if value == number), "")
+
+
+LEVELS: dict[str, Level] = {
+    level.name: level
+    for level in (
+        Level("linear", -1, 1, False, _none),
+        Level("raid0", 0, 2, True, _none, {"original": RAID0_ORIGINAL, "alternate": RAID0_ALTERNATE}),
+        Level("raid1", 1, 2, False, _all_but_one),
+        Level(
+            "raid5",
+            5,
+            2,
+            True,
+            _one,
+            {
+                "left-symmetric": LEFT_SYMMETRIC,
+                "left-asymmetric": LEFT_ASYMMETRIC,
+                "right-symmetric": RIGHT_SYMMETRIC,
+                "right-asymmetric": RIGHT_ASYMMETRIC,
+                "parity-first": PARITY_FIRST,
+                "parity-last": PARITY_LAST,
+            },
+        ),
+    )
+}
+
+BY_MD_LEVEL: dict[int, Level] = {level.md_level: level for level in LEVELS.values()}

@@ -1,0 +1,65 @@
+"""SuperblockSet: the superblocks of one running array, kept in step on all its members."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+from orionfs.array.member import Member
+from orionfs.array.superblock import OFFSET, ROLE_FAULTY, ROLE_JOURNAL, Superblock, pack_time
+from orionfs.array.transfer import Failure, Transfer, settle
+from orionfs.clock import Clock
+
+
+class SuperblockSet:
+    """What every active member must say: the event count, the resync offset, and who is in which slot.
+
+    Fields that are a member's own (its number, its offsets, what we do not know) stay as they were read.  OrionFS only
+    ever counts ``events`` up; MD's readers only compare.
+    """
+
+    def __init__(self, members: Sequence[Member], freshest: Superblock, clock: Clock) -> None:
+        self._members = members
+        self._clock = clock
+        self.events = freshest.events
+        self.resync_offset = freshest.resync_offset
+        self._roles = list(freshest.dev_roles)
+
+    async def write(self, resync_offset: int, step: int) -> list[Failure]:
+        """Put *resync_offset* (sectors of member data) on every active member, *step* events later, durably.
+
+        The members that could not be written, with their errors; all others have it when this returns.
+        """
+        self.events += step
+        self.resync_offset = resync_offset
+        active = [member for member in self._members if member.active]
+        self._disown_absent({_own(member).dev_number for member in active})
+        utime = pack_time(self._clock.wall_ns())
+        images: dict[int, bytes] = {}
+        for member in active:
+            own = _own(member)
+            own.events = self.events
+            own.utime = utime
+            own.resync_offset = resync_offset
+            own.dev_roles = list(self._roles)
+            images[member.slot] = own.encode()
+
+        def put(transfer: Transfer) -> Awaitable[None]:
+            return self._put(self._members[transfer.slot], images[transfer.slot])
+
+        return await settle([Transfer(member.slot, 0, 0, []) for member in active], put)
+
+    def _disown_absent(self, present: set[int]) -> None:
+        """Whoever is not here is on record as faulty, so that its return is noticed: it is stale from now on."""
+        for number, role in enumerate(self._roles):
+            if role < ROLE_JOURNAL and number not in present:
+                self._roles[number] = ROLE_FAULTY
+
+    @staticmethod
+    async def _put(member: Member, image: bytes) -> None:
+        await member.present.write(OFFSET, [image])
+        await member.present.flush()
+
+
+def _own(member: Member) -> Superblock:
+    assert member.superblock is not None, f"slot {member.slot} is active without a superblock"
+    return member.superblock
