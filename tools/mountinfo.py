@@ -5,7 +5,6 @@ Nothing here touches a mounted filesystem, so it works also where a stat would h
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from pathlib import Path
 #: What the kernel calls our mounts.
 TYPE = "fuse.orionfs"
 
-#: As many symbolic links as the kernel follows (path_resolution(7)).
-_LINKS_MAX = 40
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -79,25 +76,6 @@ def same_filesystem(mounts: Sequence[Mount], mount: Mount) -> list[Mount]:
 def is_beneath(path: str, folder: str) -> bool:
     """Whether *path* is *folder* or lies below it; both absolute, only the text is looked at."""
     return path == folder or path.startswith(folder if folder.endswith("/") else folder + "/")
-
-
-def canonical_mountpoint(text: str | os.PathLike[str]) -> str:
-    """The absolute path of *text* without symbolic links, as mountinfo writes it.
-
-    The last part is not looked into, for a stat of the root of a mount waits for its server: only its folder is
-    resolved, and the last part if it is a symbolic link, which the root of a mount never is.
-    """
-    path = Path(text)
-    for _ in range(_LINKS_MAX):
-        if path.name in ("", ".."):
-            return str(path.resolve())
-        path = path.parent.resolve() / path.name
-        try:
-            target = path.readlink()
-        except OSError:
-            return str(path)  # not a link, or not there: the caller finds out which
-        path = path.parent / target
-    return str(path)
 
 
 def _parse_line(line: str) -> Mount:
