@@ -144,8 +144,8 @@ class Result(Generic[T]):
 def run(seed: int, function: Callable[[Simulation], Awaitable[T]], *, cut_at: int | None = None) -> Result[T]:
     """Run ``function(simulation)`` to its end, or to the power cut at its *cut_at*-th operation.
 
-    What *function* raises is raised here; a PowerCut in company of other errors is not the end that was planned, and
-    raised too.
+    What *function* raises is raised here, out of the groups that nurseries put around a sole exception.  A PowerCut in
+    company of other errors is not the end that was planned: then these are raised.
     """
     simulation = Simulation(seed)
     simulation.machine.cut_at = cut_at
@@ -164,10 +164,16 @@ def run(seed: int, function: Callable[[Simulation], Awaitable[T]], *, cut_at: in
         except BaseExceptionGroup as group:
             _cuts, others = group.split(PowerCut)
             if others is not None:
-                raise
+                raise _sole(others) from None
             power_cut = True
     simulation.trace("end", round(clock.current_time(), 6), power_cut)
     return Result(value, simulation.machine.trace_hash(), clock.current_time(), power_cut)
+
+
+def _sole(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 @contextmanager

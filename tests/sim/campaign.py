@@ -1,0 +1,244 @@
+"""Campaigns: record one life of a device, then try every way in which its disks may look after a cut.
+
+A life is run once.  At each operation that changes a disk the recorder keeps the state of all disks, which is cheap;
+from each of these *cut points* follow the states that a power cut or a kill could leave.  Each of those is brought up
+again and judged by the oracle.  That is the same as running again and cutting there, as one of the tests shows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from orionfs.device import StorageDevice
+from orionfs.errors import DeviceError
+from orionfs.testing import crash, simulation, workload
+from orionfs.testing.crash import DiskState, Part
+from orionfs.testing.oracle import Oracle, Tags, Violation
+from orionfs.testing.simdisk import SimDisk, after_cut, after_kill
+from orionfs.testing.simulation import Simulation
+from orionfs.testing.workload import Round, Step, User
+from orionfs.units import SECTOR
+
+
+class Subject(Protocol):
+    """What is under test: how it is made and brought up, and what its disks must look like when all is well."""
+
+    def make_disks(self, sim: Simulation) -> list[SimDisk]: ...
+
+    async def create(self, sim: Simulation, disks: Sequence[SimDisk]) -> None: ...
+
+    def open(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
+        """An async context manager: the device, with its background work running; closed at the end."""
+
+    async def settle(self, sim: Simulation, device: StorageDevice) -> None:
+        """Return when redundancy is complete again."""
+
+    def check_redundancy(self, disks: Sequence[SimDisk]) -> None:
+        """Raise Violation unless the copies, or the parity, of closed disks agree."""
+
+
+class CutPoint(NamedTuple):
+    tick: int
+    operation: int
+    states: tuple[DiskState, ...]
+
+    @property
+    def pending(self) -> list[crash.Pending]:
+        found = [write for state in self.states for write in state.pending]
+        return sorted(found, key=lambda write: write.submitted)
+
+
+class Recorder:
+    """Keeps a cut point for each operation of a machine."""
+
+    def __init__(self, sim: Simulation, disks: Sequence[SimDisk]) -> None:
+        self.points: list[CutPoint] = []
+        self._machine = sim.machine
+        self._disks = disks
+        sim.machine.observer = self.keep
+
+    def keep(self) -> None:
+        states = tuple(disk.state() for disk in self._disks)
+        self.points.append(CutPoint(self._machine.next_tick(), self._machine.operations, states))
+
+
+@dataclass
+class Life:
+    """One recorded life."""
+
+    seed: int
+    subject: Any
+    rounds: list[Round]
+    oracle: Oracle
+    points: list[CutPoint]
+    errors: list[tuple[Step, DeviceError]]
+    acknowledged: int
+
+
+def live(
+    seed: int, subject: Subject, steps: int, *, prepare: Callable[[Simulation], None] | None = None, rounds: Any = None
+) -> Life:
+    """Run a random workload on a new device and record its cut points; *prepare* may plan faults."""
+
+    async def main(sim: Simulation) -> Life:
+        disks = subject.make_disks(sim)
+        await subject.create(sim, disks)
+        async with subject.open(sim, disks) as device:
+            oracle = Oracle(device.geometry.size // SECTOR, sim.machine.next_tick)
+            work = rounds or workload.draw(sim.random("workload"), device.geometry, steps)
+            recorder = Recorder(sim, disks)
+            if prepare is not None:
+                prepare(sim)
+            user = User(sim, device, oracle)
+            await user.work(work)
+        recorder.keep()
+        return Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged)
+
+    life = simulation.run(seed, main).value
+    assert life is not None
+    return life
+
+
+class Wreck(NamedTuple):
+    """The disks as a cut left them, with what is needed to say how it came about."""
+
+    point: CutPoint
+    label: str
+    states: tuple[DiskState, ...]
+    key: object
+    killed: bool = False
+
+
+def wrecks(points: Sequence[CutPoint], generator: random.Random, per_point: int | None = None) -> Iterator[Wreck]:
+    """The distinct states that power cuts at *points* may leave; at most *per_point* choices of each if given."""
+    seen: set[object] = set()
+    for point in points:
+        pending = point.pending
+        options = crash.choices(pending)
+        if per_point is not None and len(options) > per_point:
+            options = options[: per_point // 2] + generator.sample(options[per_point // 2 :], -(-per_point // 2))
+        for choice in options:
+            parts = crash.outcome(pending, choice, point.tick)
+            key = _key(point, parts)
+            if key not in seen:
+                seen.add(key)
+                yield Wreck(point, f"{choice.kind} {choice.which}", _cut(point, parts), key)
+
+
+def kills(points: Sequence[CutPoint]) -> Iterator[Wreck]:
+    """One state that a kill of the process may leave at each of *points*."""
+    for point in points:
+        states = tuple(after_kill(state, point.tick) for state in point.states)
+        yield Wreck(point, "kill", states, point.tick, killed=True)
+
+
+def _cut(point: CutPoint, parts: Sequence[Part]) -> tuple[DiskState, ...]:
+    return tuple(after_cut(state, parts) for state in point.states)
+
+
+def _key(point: CutPoint, parts: Sequence[Part]) -> object:
+    """Equal for wrecks that hold the same bytes: same flushed part, same writes on top."""
+    stable = tuple((len(state.stable), _stamp(state)) for state in point.states)
+    return stable, tuple((part.pending.submitted, part.start, part.end) for part in parts)
+
+
+def _stamp(state: DiskState) -> int:
+    return hash(tuple(sorted((page, hash(data)) for page, data in state.stable.items())))
+
+
+class Recovery(NamedTuple):
+    """What a wreck became."""
+
+    tags: Tags
+    points: list[CutPoint]
+    states: tuple[DiskState, ...]
+
+
+@dataclass
+class Tally:
+    """The figures of a campaign: what was really met, so that it cannot pass by meeting nothing."""
+
+    lives: int = 0
+    points: int = 0
+    states: int = 0
+    double: int = 0
+    acknowledged: int = 0
+    faults: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def count(self, note: str) -> None:
+        self.notes[note] = self.notes.get(note, 0) + 1
+
+    def __str__(self) -> str:
+        notes = "".join(f", {name} {number}" for name, number in sorted(self.notes.items()))
+        return (
+            f"{self.lives} lives, {self.points} cut points, {self.states} crash states, {self.double} of them double, "
+            f"{self.acknowledged} acknowledged flushes, {self.faults} faults{notes}"
+        )
+
+
+def recover(life: Life, wreck: Wreck, *, expected: Tags | None = None) -> Recovery:
+    """Bring a wreck up on a fresh machine; judge its contents before, during and after the resync, and its disks.
+
+    *expected*: what an earlier recovery of the same wreck has shown to its users, which must not change again.
+    """
+    subject, oracle = life.subject, life.oracle
+
+    async def main(sim: Simulation) -> Recovery:
+        disks = [SimDisk.restored(state, machine=sim.machine) for state in wreck.states]
+        recorder = Recorder(sim, disks)
+        async with subject.open(sim, disks) as device:
+            user = User(sim, device, oracle)
+            judge = oracle.check_kill if wreck.killed else oracle.check_cut
+            tags = judge(await user.read_all(), wreck.point.tick)
+            if expected is not None and (tags != expected).any():
+                raise Violation("a block that was read after the first recovery has changed after the second")
+            _same(tags, await user.read_all(), "between two reads")
+            await subject.settle(sim, device)
+            _same(tags, await user.read_all(), "while redundancy was restored")
+        recorder.keep()
+        subject.check_redundancy(disks)
+        return Recovery(tags, recorder.points, tuple(disk.state() for disk in disks))
+
+    found = simulation.run(life.seed, main).value
+    assert found is not None
+    return found
+
+
+def _same(tags: Tags, data: bytes, when: str) -> None:
+    from orionfs.testing.oracle import read_tags
+
+    changed = (read_tags(data, 0) != tags).nonzero()[0]
+    if len(changed):
+        raise Violation(f"block {changed[0]} and {len(changed) - 1} more changed {when}")
+
+
+def explain(life: Life, wreck: Wreck | None, error: BaseException, command: str) -> str:
+    """The failure, the history that leads to it, and how to see it again."""
+    lines = [f"{type(error).__name__}: {error}", f"subject: {life.subject}", f"again: {command}", "workload:"]
+    lines += [f"  {', '.join(f'{kind} {offset}+{length}' for kind, offset, length in steps)}" for steps in life.rounds]
+    if wreck is not None:
+        lines.append(f"cut at operation {wreck.point.operation} (tick {wreck.point.tick}), {wreck.label}; un-flushed:")
+        lines += [
+            f"  {write.disk} {write.offset}+{write.length} submitted {write.submitted} completed {write.completed}"
+            for write in wreck.point.pending
+        ]
+    return "\n".join(lines)
+
+
+@asynccontextmanager
+async def running(sim: Simulation, device: Any, run: Callable[[], Any]) -> Any:
+    """*device* with its background work *run*; closed at the end, also after an error."""
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        try:
+            yield device
+        finally:
+            await device.aclose()
+            nursery.cancel_scope.cancel()
