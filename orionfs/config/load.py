@@ -9,11 +9,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
+from orionfs.array.levels import LEVELS
 from orionfs.config.graph import check_graph
 from orionfs.config.spec import (
     LATER_LEVELS,
     LEVEL_ALIASES,
-    LEVELS,
     MAX_ARRAYS,
     MAX_CHUNK,
     MAX_MEMBERS,
@@ -59,6 +59,14 @@ def examine_spec(path: Path) -> tuple[Spec | None, list[ConfigError]]:
     file = spec_path(path)
     try:
         text = _read_text(file)
+    except ConfigError as error:
+        return None, [error]
+    return examine_text(text, file)
+
+
+def examine_text(text: str, file: Path) -> tuple[Spec | None, list[ConfigError]]:
+    """As :func:`examine_spec`, for *text* as the contents of *file* (absolute), which need not exist."""
+    try:
         values = _parse(text, file)
         index = LineIndex(text)
     except ConfigError as error:
@@ -266,7 +274,7 @@ def _read_members(table: Table, level: str | None) -> tuple[str, ...]:
         return ()
     for position, member in enumerate(value):
         _check_member(table, position, member)
-    at_least = LEVELS[level].min_members if level else 1
+    at_least = LEVELS[level].minimum_members if level else 1
     if len(value) < at_least:
         message = f"{level or 'an array'} needs at least {at_least} members and this one has {len(value)}"
         table.problem("members", message, "add members, or choose another level")
@@ -294,7 +302,7 @@ def _read_chunk(table: Table, level: str | None) -> int | None:
     if chunk is None:
         return None
     hint = 'write a power of two such as chunk = "64KiB"'
-    if level is not None and not LEVELS[level].striped:
+    if level is not None and not LEVELS[level].chunked:
         table.problem("chunk", f"{level} has no chunks", "remove this line")
     elif chunk < MIN_CHUNK:
         table.problem("chunk", f"chunk {format_size(chunk)} is too small, the least is {format_size(MIN_CHUNK)}", hint)
@@ -306,7 +314,7 @@ def _read_chunk(table: Table, level: str | None) -> int | None:
 
 
 def _read_layout(table: Table, level: str | None) -> str | None:
-    layouts = LEVELS[level].layouts if level else ()
+    layouts = [name for name in LEVELS[level].layouts if name] if level else []
     if level is not None and not layouts:
         if table.take("layout") is not None:
             table.problem("layout", f"{level} has no layouts", "remove this line")

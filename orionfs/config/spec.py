@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from orionfs.units import KIB, MIB
 
@@ -30,31 +30,6 @@ Truncate = Literal["refuse", "ignore", "discard"]
 TRUNCATE: tuple[Truncate, ...] = ("refuse", "ignore", "discard")
 
 
-class LevelRule(NamedTuple):
-    """What a configuration may say of an array of one level."""
-
-    min_members: int
-    striped: bool  # has a chunk
-    layouts: tuple[str, ...]  # the first is the default; empty: the level has none
-
-
-_PARITY_LAYOUTS = (
-    "left-symmetric",
-    "left-asymmetric",
-    "right-symmetric",
-    "right-asymmetric",
-    "parity-first",
-    "parity-last",
-)
-
-#: The levels of this release, by the name that the rest of the code uses.
-LEVELS: dict[str, LevelRule] = {
-    "linear": LevelRule(1, False, ()),
-    "raid0": LevelRule(2, True, ()),
-    "raid1": LevelRule(2, False, ()),
-    "raid5": LevelRule(2, True, _PARITY_LAYOUTS),
-}
-
 #: Other ways to write a level.
 LEVEL_ALIASES: dict[str, str] = {
     "0": "raid0",
@@ -77,9 +52,9 @@ LATER_LEVELS = frozenset(
 class ArraySpec:
     """One ``[[array]]``.  Sizes are bytes; None means that the configuration leaves it open.
 
-    ``level`` is a key of :data:`LEVELS`.  A member that is the bare name of another declared array is that array; any
-    other is a backend URL or path, relative to :attr:`Spec.folder`.  ``member_size`` matters only when
-    ``orionctl init`` makes the files.  ``line`` is where the table begins in the file (0: not read from a file).
+    ``level`` is a key of :data:`orionfs.array.levels.LEVELS`.  A member that is the bare name of another declared array
+    is that array; any other is a backend URL or path, relative to :attr:`Spec.folder`.  ``member_size`` matters only
+    when ``orionctl init`` makes the files.  ``line`` is where the table begins in the file (0: not read from a file).
     """
 
     name: str

@@ -153,9 +153,7 @@ class Table:
     def later(self, key: str, what: str) -> None:
         """A key that is known and not built yet; *what* is the subject of the sentence, with its verb."""
         if self.take(key) is not None:
-            self.problem(
-                key, f"{key}: {what} is not in this release", "remove it, or leave it for a release that has it"
-            )
+            self.problem(key, f"{what} not in this release", f"remove {key}, or wait for a release that has it")
 
     def finish(self) -> None:
         """Complain about every key that nobody took."""
