@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import trio
 
 from orionfs.array import placement
+from orionfs.array.levels import BY_MD_LEVEL
 from orionfs.array.signatures import find_signature
 from orionfs.array.superblock import (
     FEATURE_RAID0_LAYOUT,
-    LEVEL_LINEAR,
     LEVEL_NAMES,
     MAX_ROLES,
     OFFSET,
@@ -30,15 +30,13 @@ from orionfs.array.superblock import (
     roles_for,
 )
 from orionfs.array.superblock_io import write_superblock
-from orionfs.array.support import MIN_PARITY_CHUNK, RAID0_LAYOUTS, RAID5_LAYOUTS
+from orionfs.array.support import MIN_CHUNK
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import ConfigError, OrionError, Refused
 from orionfs.randomness import random_uuid
 from orionfs.units import SECTOR, format_size
 
-_MIN_MEMBERS = {LEVEL_LINEAR: 1, 0: 2, 1: 2, 5: 2}
-_STRIPED = (0, 5)
 #: Less than this behind the data offset is not worth a member.
 _MIN_DATA = 8
 
@@ -47,12 +45,13 @@ _MIN_DATA = 8
 class MdSpec:
     """What the superblocks of a new array say.  Numbers of the format; ``chunksize`` in sectors (0: none).
 
-    ``layout`` matters for RAID 5 (0 to 5) and RAID 0 (1 original, 2 alternate).  ``name`` is at most 32 bytes of UTF-8.
+    ``layout`` is one of those of the :class:`~orionfs.array.levels.Level`, None its default.  ``name`` is at most
+    32 bytes of UTF-8.
     """
 
     level: int
     name: str
-    layout: int = 0
+    layout: int | None = None
     chunksize: int = 0
 
 
@@ -104,14 +103,16 @@ def plan_array(devices: Sequence[StorageDevice], *, spec: MdSpec, environment: E
                 f" {format_size(offset * SECTOR)} a member needs at least {format_size(least * SECTOR)}",
                 hint="make it larger, or choose a smaller chunk",
             )
-    redundant = spec.level in (1, 5)
-    component = placement.component_size(min(sizes) - offset, spec.chunksize, block) if redundant else 0
+    level = BY_MD_LEVEL[spec.level]
+    component = 0
+    if level.tolerates(len(devices)):
+        component = placement.component_size(min(sizes) - offset, spec.chunksize, block)
     first = Superblock(
         set_uuid=random_uuid(environment.randomness),
         device_uuid=b"",
         set_name=spec.name,
         level=spec.level,
-        layout=spec.layout or 1 if spec.level == 0 else spec.layout,
+        layout=level.layouts[level.default_layout] if spec.layout is None else spec.layout,
         size=component,
         chunksize=spec.chunksize,
         raid_disks=len(devices),
@@ -139,34 +140,32 @@ def plan_array(devices: Sequence[StorageDevice], *, spec: MdSpec, environment: E
 def _check_spec(spec: MdSpec, count: int) -> None:
     """Raise ConfigError unless an array as in *spec* can have *count* members."""
     place = f"array {spec.name}"
-    if spec.level not in _MIN_MEMBERS:
-        level = LEVEL_NAMES.get(spec.level, spec.level)
+    level = BY_MD_LEVEL.get(spec.level)
+    if level is None:
+        noun = LEVEL_NAMES.get(spec.level, spec.level)
+        known = ", ".join(level.name for level in BY_MD_LEVEL.values())
+        raise ConfigError(f"{place}: this release cannot make level {noun}", hint=f"choose one of {known}")
+    if not level.minimum_members <= count <= MAX_ROLES:
         raise ConfigError(
-            f"{place}: this release cannot make level {level}", hint="choose linear, raid0, raid1 or raid5"
-        )
-    least = _MIN_MEMBERS[spec.level]
-    if not least <= count <= MAX_ROLES:
-        raise ConfigError(
-            f"{place}: {LEVEL_NAMES[spec.level]} takes {least} to {MAX_ROLES} members, not {count}",
+            f"{place}: {level.name} takes {level.minimum_members} to {MAX_ROLES} members, not {count}",
             hint="correct the list of members",
         )
     try:
         encode_name(spec.name)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}", hint="choose a shorter name") from None
-    layouts = {0: (0, *RAID0_LAYOUTS), 5: range(len(RAID5_LAYOUTS))}.get(spec.level, (0,))
-    if spec.layout not in layouts:
+    if spec.layout is not None and spec.layout not in level.layouts.values():
         raise ConfigError(
-            f"{place}: {LEVEL_NAMES[spec.level]} has no layout {spec.layout}", hint="leave it out to get the default"
+            f"{place}: {level.name} has no layout {spec.layout}",
+            hint=f"{level.layouts[level.default_layout]} is the default",
         )
-    if spec.level in _STRIPED:
-        if spec.chunksize < MIN_PARITY_CHUNK or spec.chunksize & spec.chunksize - 1:
-            raise ConfigError(
-                f"{place}: a chunk of {format_size(spec.chunksize * SECTOR)} is not a power of two of at least 4 KiB",
-                hint="64 KiB is a good choice",
-            )
-    elif spec.chunksize:
-        raise ConfigError(f"{place}: {LEVEL_NAMES[spec.level]} has no chunk", hint="leave it out")
+    if not level.chunked and spec.chunksize:
+        raise ConfigError(f"{place}: {level.name} has no chunk", hint="leave it out")
+    if level.chunked and (spec.chunksize < MIN_CHUNK or spec.chunksize & spec.chunksize - 1):
+        raise ConfigError(
+            f"{place}: a chunk of {format_size(spec.chunksize * SECTOR)} is not a power of two of at least 4 KiB",
+            hint="64 KiB is a good choice",
+        )
 
 
 async def _refuse_used(device: StorageDevice, spec: MdSpec) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orionfs.array import superblock as md
+from orionfs.array.levels import BY_MD_LEVEL, Level
 from orionfs.array.superblock import Superblock
 from orionfs.errors import ConfigError, IntegrityError, Refused, Unsupported
 from orionfs.units import SECTOR, format_size
@@ -53,19 +54,8 @@ _MENDS = {
     md.FEATURE_RECOVERY_BITMAP: "open it read-only, or let the kernel finish the recovery",
 }
 
-#: The layouts of RAID 5, by their MD number.
-RAID5_LAYOUTS = (
-    "left-asymmetric",
-    "right-asymmetric",
-    "left-symmetric",
-    "right-symmetric",
-    "parity-first",
-    "parity-last",
-)
-#: The layouts of RAID 0, by their MD number: they differ only on members of different sizes.
-RAID0_LAYOUTS = {1: "original", 2: "alternate"}
-#: A chunk of a parity array is at least a page of the kernel.
-MIN_PARITY_CHUNK = 4096 // SECTOR
+#: A page of the kernel, which a chunk of a parity array has to hold.
+MIN_CHUNK = 4096 // SECTOR
 
 
 class Labelled(NamedTuple):
@@ -85,8 +75,9 @@ class Expectation:
 
 
 def tolerated(superblock: Superblock) -> int:
-    """How many members an array of that level can do without; its level is one of this release."""
-    return {1: superblock.raid_disks - 1, 5: 1}.get(superblock.level, 0)
+    """How many members an array of that level can do without; 0 for a level that this release does not have."""
+    level = BY_MD_LEVEL.get(superblock.level)
+    return level.tolerates(superblock.raid_disks) if level else 0
 
 
 def check_features(name: str, members: Sequence[Labelled], *, read_only: bool) -> None:
@@ -130,38 +121,46 @@ def check_geometry(name: str, members: Sequence[Labelled]) -> None:
     IntegrityError: numbers that no array can have.
     """
     first = members[0].superblock
-    level, chunk = first.level, first.chunksize
-    if level not in (md.LEVEL_LINEAR, 0, 1, 5):
+    level, chunk = BY_MD_LEVEL.get(first.level), first.chunksize
+    if level is None:
         raise Unsupported(
-            f"array {name} is {_level_text(level)}, which this release of OrionFS does not have",
+            f"array {name} is {_level_text(first.level)}, which this release of OrionFS does not have",
             hint="assemble it with mdadm",
         )
-    if level in (0, 5) and (chunk & chunk - 1 or chunk < (MIN_PARITY_CHUNK if level == 5 else 1)):
+    if level.chunked and not is_chunk(level, chunk):
         raise Unsupported(
             f"array {name} has a chunk of {_chunk_text(chunk)}, and this release of OrionFS needs a power of two",
             hint="assemble it with mdadm",
         )
-    if level == 5 and first.layout >= len(RAID5_LAYOUTS):
+    # RAID 0 has a rule of its own, below.
+    if first.level != 0 and len(level.layouts) > 1 and first.layout not in level.layouts.values():
         raise Unsupported(
-            f"array {name} has layout {first.layout}, which this release of OrionFS does not have for raid5",
+            f"array {name} has layout {first.layout}, which this release of OrionFS does not have for {level.name}",
             hint="assemble it with mdadm",
         )
-    if level == 5 and first.raid_disks < 2:
+    if first.level == 5 and first.raid_disks < level.minimum_members:
         raise IntegrityError(f"array {name}: its superblocks describe a raid5 of one member", hint="create it again")
     for label, superblock in members:
-        used = superblock.size if level in (1, 5) else superblock.data_size
+        used = superblock.size if tolerated(superblock) else superblock.data_size
         if used < max(chunk, 1):
             raise IntegrityError(
                 f"array {name}: {label} has only {format_size(used * SECTOR)} for data, less than one chunk",
                 hint="check that it is the right file",
             )
-    if level == 0:
+    if first.level == 0:
         _check_raid0_layout(name, [member.superblock for member in members])
+
+
+def is_chunk(level: Level, sectors: int) -> bool:
+    """Whether a chunked array of *level* can have a chunk of *sectors*: a power of two, at least a page with parity."""
+    least = MIN_CHUNK if level.tolerates(level.minimum_members) else 1
+    return sectors >= least and not sectors & sectors - 1
 
 
 def _check_raid0_layout(name: str, superblocks: Sequence[Superblock]) -> None:
     """RAID 0 over different sizes is in one of two layouts, and a wrong guess scrambles the data."""
-    if all(item.feature_map & md.FEATURE_RAID0_LAYOUT and item.layout in RAID0_LAYOUTS for item in superblocks):
+    known = BY_MD_LEVEL[0].layouts.values()
+    if all(item.feature_map & md.FEATURE_RAID0_LAYOUT and item.layout in known for item in superblocks):
         return
     rows = [item.data_size // item.chunksize for item in superblocks]
     if len(rows) - rows.count(min(rows)) > 1:
@@ -174,11 +173,8 @@ def _check_raid0_layout(name: str, superblocks: Sequence[Superblock]) -> None:
 
 def layout_text(level: int, layout: int) -> str:
     """The name of a layout, or its number if it has none."""
-    if level == 5 and layout < len(RAID5_LAYOUTS):
-        return RAID5_LAYOUTS[layout]
-    if level == 0 and layout in RAID0_LAYOUTS:
-        return RAID0_LAYOUTS[layout]
-    return str(layout)
+    known = BY_MD_LEVEL.get(level)
+    return (known.layout_name(layout) if known else "") or str(layout)
 
 
 def _level_text(level: int) -> str:
