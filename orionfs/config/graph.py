@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from orionfs.backends import path_of
 from orionfs.config.spec import ArraySpec, Spec
 from orionfs.errors import ConfigError
 
@@ -97,7 +98,5 @@ def _identity(spec: Spec, member: str) -> str | None:
     """What tells *member* from others; None for one that is a new device each time it is named."""
     if spec.array(member) is not None:
         return f"array {member}"
-    if member.startswith(("memory:", "null:")):
-        return None
-    path = member.removeprefix("file:").split("?")[0] if member.startswith("file:") else member
-    return f"path {os.path.realpath(spec.folder / path)}"
+    path = path_of(member, spec.folder)
+    return None if path is None else f"path {os.path.realpath(path)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orionfs.array.levels import LEVELS
+from orionfs.backends import SCHEMES, parse_url
 from orionfs.config.graph import check_graph
 from orionfs.config.spec import (
     LATER_LEVELS,
@@ -37,7 +38,6 @@ from orionfs.units import format_size
 MAX_FILE_SIZE = 1 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SCHEME = re.compile(r"([a-z][a-z0-9+]*):(//)?")
 _LATER_SCHEMES = frozenset({"nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nvme", "nvme+tcp"})
 _TOMLLIB_PLACE = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)")
 
@@ -292,9 +292,23 @@ def _check_member(table: Table, position: int, member: object) -> None:
     elif not member.strip() or "\0" in member:
         message = f"member {position + 1} is {show_value(member)}, which names nothing"
         table.problem("members", message, "write a path, a URL or the name of another array", position)
-    elif (match := _SCHEME.match(member)) and match[1] in _LATER_SCHEMES:
-        message = f"member {show_value(member)}: remote members ({match[1]}) are not in this release"
+    else:
+        _check_url(table, position, member)
+
+
+def _check_url(table: Table, position: int, member: str) -> None:
+    try:
+        scheme = parse_url(member).scheme
+    except ConfigError as error:
+        table.problem("members", error.message, error.hint, position)
+        return
+    if scheme in _LATER_SCHEMES:
+        message = f"member {show_value(member)}: remote members ({scheme}) are not in this release"
         table.problem("members", message, "name a file or a block device of this machine", position)
+    elif scheme not in SCHEMES:
+        message = f"member {show_value(member)}: there is no backend {scheme}"
+        hint = f"the backends are {', '.join(SCHEMES)}; a file of that name is written ./{member}"
+        table.problem("members", message, hint, position)
 
 
 def _read_chunk(table: Table, level: str | None) -> int | None:

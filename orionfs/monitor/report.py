@@ -16,7 +16,7 @@ Keys may be added to this schema, never changed or taken away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,19 @@ def exit_code(report: Mapping[str, Any]) -> int:
     return max((int(mount["exit_code"]) for mount in report["mounts"]), default=0)
 
 
-def _worst(states: Any) -> str:
+def narrow(report: Mapping[str, Any], array: str | None) -> dict[str, Any]:
+    """*report* with no other array than *array* in the mounts that have one of that name; the rest as it is."""
+    mounts = []
+    for mount in report["mounts"]:
+        only = [entry for entry in mount["arrays"] if entry["name"] == array]
+        if only:
+            state = _worst(entry["state"] for entry in only)
+            mount = {**mount, "state": state, "exit_code": EXIT_CODES[state], "arrays": only}
+        mounts.append(mount)
+    return {**report, "mounts": mounts}
+
+
+def _worst(states: Iterable[str]) -> str:
     found = set(states)
     if found & _FAILED_STATES:
         return "failed"

@@ -1,0 +1,109 @@
+"""Whether the members that a configuration names can be what it says: asked of the host, opening nothing.
+
+A mount finds all of this out as well, and more; this is for ``orionctl config check``, which names lines.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orionfs.array.levels import LEVELS
+from orionfs.backends import path_of
+from orionfs.config.spec import ArraySpec, Spec
+from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
+from orionfs.units import MIB, SECTOR, format_size
+
+Severity = Literal["problem", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong (``problem``: a mount would fail) or odd (``warning``).  ``line`` is of the spec."""
+
+    severity: Severity
+    line: int
+    error: OrionError
+
+
+def check_members(spec: Spec) -> list[Finding]:
+    """What the host says against the members of *spec*, by line.  Blocks; follows no array into another."""
+    findings: list[Finding] = []
+    for array in spec.arrays:
+        findings += _check_array(spec, array)
+    return sorted(findings, key=lambda finding: finding.line)
+
+
+def _check_array(spec: Spec, array: ArraySpec) -> list[Finding]:
+    findings: list[Finding] = []
+    missing: list[tuple[int, Path]] = []
+    for position, member in enumerate(array.members):
+        path = None if spec.array(member) is not None else path_of(member, spec.folder)
+        if path is None:
+            continue
+        line = array.line_of_member(position)
+        try:
+            _check_path(path, read_only=array.read_only or spec.mount.read_only)
+        except NotFound:
+            missing.append((line, path))
+        except OrionError as error:
+            findings.append(Finding("problem", line, error))
+    return findings + _missing(array, missing)
+
+
+def _check_path(path: Path, *, read_only: bool) -> None:
+    """Raise the sentence that says why *path* cannot be a member, if so."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"member {path} does not exist") from error
+    except OSError as error:
+        raise AccessRefused(f"member {path} cannot be looked at: {error.strerror}") from error
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is not None:
+        raise ConfigError(f"member {path} is {kind}", hint="name a regular file or a block device")
+    needed = os.R_OK if read_only else os.R_OK | os.W_OK
+    if not os.access(path, needed, effective_ids=True):
+        what = "read" if read_only else "read and written"
+        raise AccessRefused(
+            f"member {path} may not be {what} by this user", hint=f"become its owner, or: chmod u+rw {path}"
+        )
+    if stat.S_ISREG(status.st_mode):
+        _check_size(path, status.st_size)
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size <= MIB:
+        message = f"member {path} is too small: it has {format_size(size)}, and its superblock alone needs 1 MiB"
+        raise ConfigError(message, hint="name a larger file; was it cut short?")
+    if size % SECTOR:
+        message = f"member {path} has {size} bytes, which is not a multiple of {SECTOR}"
+        raise ConfigError(message, hint="was it cut short?")
+
+
+def _missing(array: ArraySpec, missing: list[tuple[int, Path]]) -> list[Finding]:
+    """A file that is not there is a warning if ``orionctl init`` would make it or the array can do without it."""
+    tolerated = LEVELS[array.level].tolerates(len(array.members))
+    to_be_made = array.member_size is not None and len(missing) == len(array.members)
+    found = []
+    for line, path in missing:
+        if to_be_made:
+            error = NotFound(f"member {path} does not exist yet", hint="orionctl init makes it")
+        elif len(missing) <= tolerated:
+            error = NotFound(f"member {path} does not exist", hint=f"{array.name} would start degraded")
+        else:
+            error = NotFound(f"member {path} does not exist", hint=f"{array.name} cannot start without it")
+        severity: Severity = "warning" if to_be_made or len(missing) <= tolerated else "problem"
+        found.append(Finding(severity, line, error))
+    return found
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+}
