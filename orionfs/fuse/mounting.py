@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from orionfs.errors import AccessRefused, NotFound, OrionError, TransportError
+from orionfs.errors import AccessRefused, OrionError, TransportError
 
 _FUSE_DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
@@ -45,7 +45,7 @@ def _escape(text: str) -> str:
 
 
 def check_permitted(options: MountOptions) -> None:
-    """Raise NotFound or AccessRefused if this user cannot mount like that here."""
+    """Raise AccessRefused if this user cannot mount like that here."""
     try:
         os.close(os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -59,7 +59,7 @@ def check_permitted(options: MountOptions) -> None:
 
 def _no_device(error: OSError) -> OrionError:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return NotFound(
+        return AccessRefused(
             f"{_FUSE_DEVICE} is not there, so nothing can be mounted",
             hint="load the module with modprobe fuse, or give the container the device (--device /dev/fuse)",
         )
@@ -106,7 +106,7 @@ def mount_failure(place: Path, error: str, complaint: str) -> OrionError:
     """One sentence for a mount that libfuse could not make; *complaint* is what it printed."""
     reason = complaint or error
     if "failed to exec fusermount3" in reason or "fusermount3: not found" in reason:
-        return NotFound(
+        return AccessRefused(
             f"cannot mount at {place}: fusermount3 is not installed, and only root mounts without it",
             hint="install the package fuse3, or mount as root",
         )
