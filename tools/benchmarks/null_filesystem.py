@@ -7,6 +7,7 @@ mountpoint, the size of its file ``disk`` in bytes, and the mount options, comma
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import sys
 
@@ -55,7 +56,8 @@ class NullFilesystem(pyfuse3.Operations):
         return await self.getattr(inode)
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode))
+        # As OrionFS opens: a file opened with O_DIRECT bypasses the page cache altogether.
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=bool(flags & os.O_DIRECT), keep_cache=True)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         size = min(size, self._size - off)
