@@ -24,7 +24,7 @@ What holds for all of them:
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,7 +155,7 @@ class StorageDevice(abc.ABC):
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         """The range as extents, in order and without gaps.  ``DATA`` is always a correct answer."""
         self.check(offset, length)
         if length:

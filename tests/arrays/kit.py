@@ -1,0 +1,121 @@
+"""Arrays over RAM for tests: made like real ones, with every member open to inspection and to faults."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from orionfs.array.array import Array
+from orionfs.array.assembly import Source, assemble
+from orionfs.array.creation import MdSpec, create_array
+from orionfs.array.levels import LEVELS
+from orionfs.device import StorageDevice
+from orionfs.environment import Environment
+from orionfs.testing.faulty import FaultyDevice
+from orionfs.testing.ram import RamDevice
+from orionfs.units import KIB, MIB
+
+ENVIRONMENT = Environment()
+
+#: Every level with every layout, with member counts worth trying.
+SHAPES = [
+    ("linear", "", 1),
+    ("linear", "", 3),
+    ("raid0", "original", 2),
+    ("raid0", "original", 4),
+    ("raid1", "", 2),
+    ("raid1", "", 3),
+    ("raid5", "left-symmetric", 2),
+    *[("raid5", layout, 3) for layout in LEVELS["raid5"].layouts],
+    ("raid5", "left-symmetric", 5),
+]
+
+
+@dataclass
+class Events:
+    """Collects what an array reports."""
+
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    def emit(self, kind: str, subject: str, message: str, *, severity: Any = "info", **facts: Any) -> object:
+        self.seen.append((kind, message))
+        return None
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _message in self.seen]
+
+
+def ram_members(sizes: Sequence[int], *, always_wait: bool = False) -> list[RamDevice]:
+    return [RamDevice(f"d{slot}", size, always_wait=always_wait) for slot, size in enumerate(sizes)]
+
+
+async def format_members(
+    devices: Sequence[StorageDevice], level: str, layout: str = "", chunk: int = 4 * KIB
+) -> None:
+    rules = LEVELS[level]
+    spec = MdSpec(
+        level=rules.md_level,
+        name="test",
+        layout=rules.layouts[layout or rules.default_layout],
+        chunksize=chunk // 512 if rules.chunked else 0,
+    )
+    await create_array(devices, spec=spec, environment=ENVIRONMENT, freshly_made=True)
+
+
+async def start(
+    devices: Sequence[StorageDevice | None], *, events: Events | None = None, **options: Any
+) -> Array:
+    sources = [
+        Source(f"d{slot}", device, "" if device is not None else "not there") for slot, device in enumerate(devices)
+    ]
+    return await assemble("test", sources, environment=ENVIRONMENT, events=events or Events(), **options)
+
+
+@asynccontextmanager
+async def running(array: Array) -> AsyncIterator[Array]:
+    """*array* with its background work; closed at the end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(array.run)
+        try:
+            yield array
+        finally:
+            with trio.CancelScope(shield=True):
+                await array.aclose()
+
+
+async def make(
+    level: str,
+    members: int,
+    *,
+    layout: str = "",
+    chunk: int = 4 * KIB,
+    size: int = 2 * MIB,
+    sizes: Sequence[int] | None = None,
+    always_wait: bool = False,
+    events: Events | None = None,
+) -> tuple[Array, list[FaultyDevice], list[RamDevice]]:
+    """A new array, the faulty devices it runs on, and the RAM beneath."""
+    ram = ram_members(sizes or [size] * members, always_wait=always_wait)
+    await format_members(ram, level, layout, chunk)
+    faulty = [FaultyDevice(device) for device in ram]
+    return await start(faulty, events=events), faulty, ram
+
+
+def reopened(ram: Sequence[RamDevice], *, without: Sequence[int] = ()) -> list[RamDevice | None]:
+    """The same media in new devices, as after a restart; slots in *without* are not there."""
+    devices: list[RamDevice | None] = []
+    for slot, old in enumerate(ram):
+        device = RamDevice(old.name, old.geometry.size, always_wait=old.always_wait)
+        device.data[:] = old.data
+        devices.append(None if slot in without else device)
+    return devices
+
+
+async def read(array: StorageDevice, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    await array.read(offset, [buffer])
+    return bytes(buffer)
