@@ -10,7 +10,7 @@ The engine moves data.  The array decides what the superblocks say, and when:
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -179,7 +179,7 @@ class Array(StorageDevice):
         active = [Transfer(member.slot, 0, 0, []) for member in self._members if member.active]
         return await settle(active, lambda transfer: self._members[transfer.slot].present.flush())
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         self._check_open()
         async for extent in self._engine.extents(offset, length):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Protocol
 
 from orionfs.array.layout import Layout, Piece
@@ -94,7 +94,7 @@ class Engine(abc.ABC):
         """Bytes of array data that take space on the members."""
         return sum(member.present.allocated() for member in self.members if member.active)
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         """The range as extents, mapped from those of the members."""
         pending: Extent | None = None
         async for extent in self._extents(offset, length):
@@ -107,7 +107,7 @@ class Engine(abc.ABC):
         if pending is not None:
             yield pending
 
-    async def _extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def _extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         while length:
             step = min(length, GIB)
             pieces = list(self.layout.pieces(offset, step))

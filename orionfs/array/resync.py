@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import trio
@@ -106,10 +107,11 @@ class Resync:
             reach = min(nearest, member.data_size) - start
             if not member.active or reach <= 0:
                 continue
-            async for extent in member.present.extents(base + start, reach):
-                if extent.kind is Kind.DATA:
-                    nearest = min(nearest, extent.offset - base)
-                    break
+            async with aclosing(member.present.extents(base + start, reach)) as extents:
+                async for extent in extents:
+                    if extent.kind is Kind.DATA:
+                        nearest = min(nearest, extent.offset - base)
+                        break
         units = (nearest - start) // sync.unit_size
         return units + 1 if nearest == start + length and (nearest - start) % sync.unit_size else units
 
