@@ -129,10 +129,10 @@ class Oracle:
         self._check(0, tags, issued_by=at, settled_before=self.durable_before(at), when=when, only=only)
         return tags
 
-    def check_kill(self, data: bytes, at: int) -> Tags:
+    def check_kill(self, data: bytes, at: int, *, only: Mask | None = None) -> Tags:
         """The whole device after a kill of the process at tick *at*: completed writes are there, flushed or not."""
         tags = read_tags(data, 0)
-        self._check(0, tags, issued_by=at, settled_before=at + 1, when=f"a kill at tick {at}")
+        self._check(0, tags, issued_by=at, settled_before=at + 1, when=f"a kill at tick {at}", only=only)
         return tags
 
     def open_blocks(self, at: int) -> Mask:

@@ -7,7 +7,7 @@ a real backend too.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import asdict
 
 from orionfs.buffers import Buffer, gather
@@ -155,7 +155,7 @@ class SimDisk(StorageDevice):
 
     # --- facts and life --------------------------------------------------------------------------------------------
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         for extent in merge(self._pieces(offset, offset + length)):
             yield extent

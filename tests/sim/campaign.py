@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import trio
+
 from orionfs.device import StorageDevice
 from orionfs.errors import DeviceError
 from orionfs.testing import crash, simulation, workload
 from orionfs.testing.crash import DiskState, Part
-from orionfs.testing.oracle import Oracle, Tags, Violation
+from orionfs.testing.oracle import Mask, Oracle, Tags, Violation, read_tags
 from orionfs.testing.simdisk import SimDisk, after_cut, after_kill
 from orionfs.testing.simulation import Simulation
 from orionfs.testing.workload import Round, Step, User
@@ -95,6 +97,10 @@ def live(
                 prepare(sim)
             user = User(sim, device, oracle)
             await user.work(work)
+            try:
+                await device.aclose()
+            except DeviceError as error:
+                user.errors.append((Step("close"), error))
         recorder.keep()
         return Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged)
 
@@ -151,7 +157,7 @@ def _stamp(state: DiskState) -> int:
 
 
 class Recovery(NamedTuple):
-    """What a wreck became."""
+    """What a wreck became: what it holds, where it could have been cut again, its disks after a proper close."""
 
     tags: Tags
     points: list[CutPoint]
@@ -165,61 +171,89 @@ class Tally:
     lives: int = 0
     points: int = 0
     states: int = 0
-    double: int = 0
     acknowledged: int = 0
-    faults: int = 0
     notes: dict[str, int] = field(default_factory=dict)
 
-    def count(self, note: str) -> None:
-        self.notes[note] = self.notes.get(note, 0) + 1
+    def add(self, life: Life) -> None:
+        self.lives += 1
+        self.points += len(life.points)
+        self.acknowledged += life.acknowledged
+
+    def count(self, note: str, number: int = 1) -> None:
+        self.notes[note] = self.notes.get(note, 0) + number
+
+    def __getitem__(self, note: str) -> int:
+        return self.notes.get(note, 0)
 
     def __str__(self) -> str:
-        notes = "".join(f", {name} {number}" for name, number in sorted(self.notes.items()))
+        notes = "".join(f", {name}: {number}" for name, number in sorted(self.notes.items()))
         return (
-            f"{self.lives} lives, {self.points} cut points, {self.states} crash states, {self.double} of them double, "
-            f"{self.acknowledged} acknowledged flushes, {self.faults} faults{notes}"
+            f"{self.lives} lives, {self.points} cut points, {self.states} crash states, "
+            f"{self.acknowledged} acknowledged flushes{notes}"
         )
 
 
-def recover(life: Life, wreck: Wreck, *, expected: Tags | None = None) -> Recovery:
+def recover(
+    life: Life,
+    wreck: Wreck,
+    *,
+    subject: Any = None,
+    expected: Tags | None = None,
+    only: Mask | None = None,
+    record: bool = False,
+) -> Recovery:
     """Bring a wreck up on a fresh machine; judge its contents before, during and after the resync, and its disks.
 
-    *expected*: what an earlier recovery of the same wreck has shown to its users, which must not change again.
+    *subject* is the life's unless given.  *expected* is what an earlier recovery of the same wreck has shown to its
+    users, which must not change again.  *only* limits the judgement to some blocks.  *record* keeps cut points.
     """
-    subject, oracle = life.subject, life.oracle
+    subject, oracle = subject or life.subject, life.oracle
 
     async def main(sim: Simulation) -> Recovery:
         disks = [SimDisk.restored(state, machine=sim.machine) for state in wreck.states]
-        recorder = Recorder(sim, disks)
+        recorder = Recorder(sim, disks) if record else None
         async with subject.open(sim, disks) as device:
             user = User(sim, device, oracle)
-            judge = oracle.check_kill if wreck.killed else oracle.check_cut
-            tags = judge(await user.read_all(), wreck.point.tick)
+            data = await user.read_all()
+            if wreck.killed:
+                tags = oracle.check_kill(data, wreck.point.tick, only=only)
+            else:
+                tags = oracle.check_cut(data, wreck.point.tick, only=only)
             if expected is not None and (tags != expected).any():
                 raise Violation("a block that was read after the first recovery has changed after the second")
             _same(tags, await user.read_all(), "between two reads")
             await subject.settle(sim, device)
             _same(tags, await user.read_all(), "while redundancy was restored")
-        recorder.keep()
+        if recorder is not None:
+            recorder.keep()
         subject.check_redundancy(disks)
-        return Recovery(tags, recorder.points, tuple(disk.state() for disk in disks))
+        return Recovery(tags, recorder.points if recorder else [], tuple(disk.state() for disk in disks))
 
     found = simulation.run(life.seed, main).value
     assert found is not None
     return found
 
 
-def _same(tags: Tags, data: bytes, when: str) -> None:
-    from orionfs.testing.oracle import read_tags
+def reread(life: Life, subject: Any, states: Sequence[DiskState], tags: Tags) -> None:
+    """Bring *states* up as *subject* and compare its contents with *tags*."""
 
+    async def main(sim: Simulation) -> None:
+        disks = [SimDisk.restored(state, machine=sim.machine, inline=1.0) for state in states]
+        async with subject.open(sim, disks) as device:
+            _same(tags, await User(sim, device, life.oracle).read_all(), f"without {', '.join(subject.absent)}")
+
+    simulation.run(life.seed, main)
+
+
+def _same(tags: Tags, data: bytes, when: str) -> None:
     changed = (read_tags(data, 0) != tags).nonzero()[0]
     if len(changed):
         raise Violation(f"block {changed[0]} and {len(changed) - 1} more changed {when}")
 
 
-def explain(life: Life, wreck: Wreck | None, error: BaseException, command: str) -> str:
-    """The failure, the history that leads to it, and how to see it again."""
-    lines = [f"{type(error).__name__}: {error}", f"subject: {life.subject}", f"again: {command}", "workload:"]
+def explain(life: Life, wreck: Wreck | None, error: BaseException) -> str:
+    """The failure, and the history that leads to it."""
+    lines = [f"{type(error).__name__}: {error}", "workload:"]
     lines += [f"  {', '.join(f'{kind} {offset}+{length}' for kind, offset, length in steps)}" for steps in life.rounds]
     if wreck is not None:
         lines.append(f"cut at operation {wreck.point.operation} (tick {wreck.point.tick}), {wreck.label}; un-flushed:")
@@ -233,8 +267,6 @@ def explain(life: Life, wreck: Wreck | None, error: BaseException, command: str)
 @asynccontextmanager
 async def running(sim: Simulation, device: Any, run: Callable[[], Any]) -> Any:
     """*device* with its background work *run*; closed at the end, also after an error."""
-    import trio
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         try:

@@ -103,15 +103,13 @@ def run_campaign(bug="", lives=4, per_point=8):
     generator = random.Random(0)
     for seed in range(lives):
         life = tiny_life(seed, bug)
-        tally.lives += 1
-        tally.points += len(life.points)
-        tally.acknowledged += life.acknowledged
+        tally.add(life)
         for wreck in campaign.wrecks(life.points, generator, per_point):
             tally.states += 1
-            recovery = campaign.recover(life, wreck)
+            recovery = campaign.recover(life, wreck, record=True)
             if tally.states % 10 == 0:
                 for second in campaign.wrecks(generator.sample(recovery.points, 1), generator, 2):
-                    tally.double += 1
+                    tally.count("double")
                     campaign.recover(life, second._replace(point=wreck.point), expected=recovery.tags)
         for wreck in campaign.kills(life.points):
             campaign.recover(life, wreck)
@@ -121,7 +119,7 @@ def run_campaign(bug="", lives=4, per_point=8):
 def test_a_right_mirror_survives_every_cut():
     tally = run_campaign()
     assert tally.states > 600, tally
-    assert tally.double > 50, tally
+    assert tally["double"] > 50, tally
     assert tally.acknowledged > 5, tally
 
 
@@ -131,15 +129,15 @@ def test_a_planted_bug_is_caught(bug):
         run_campaign(bug, lives=8)
 
 
-def test_a_failure_says_what_happened_and_how_to_see_it_again():
+def test_a_failure_tells_its_whole_story():
     life = tiny_life(1, "flush does nothing")
     with ExitStack() as stack:
         stack.enter_context(pytest.raises(Violation))
         for wreck in campaign.wrecks(life.points, random.Random(0), 4):
             campaign.recover(life, wreck)
-    text = campaign.explain(life, wreck, Violation("block 3"), "pytest -k this")
-    assert "again: pytest -k this" in text
-    assert "planted bug" in text
+    text = campaign.explain(life, wreck, Violation("block 3"))
+    assert "Violation: block 3" in text
+    assert "write " in text
     assert "un-flushed" in text
 
 
