@@ -35,7 +35,8 @@ def log_to_file(path: Path, verbose: bool) -> None:
 
 def _install(handlers: list[logging.Handler], verbose: bool) -> None:
     root = logging.getLogger()
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(logging.INFO)
+    logging.getLogger("orionfs").setLevel(logging.DEBUG if verbose else logging.INFO)
     for handler in handlers:
         if handler.formatter is None:
             handler.setFormatter(logging.Formatter(_FORMAT, _TIME))

@@ -6,6 +6,7 @@ Returns when the mount is usable, or prints one line that says why it is not.  m
 from __future__ import annotations
 
 import getopt
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,18 @@ from pathlib import Path
 
 from orionfs import __version__
 from orionfs.config.load import load_spec
-from orionfs.control.runtime import resolve_mountpoint
-from orionfs.errors import NotFound, OrionError, UsageError
-from orionfs.tools.background import PipeHerald, await_daemon, fork_daemon, leave_caller
-from orionfs.tools.mountpoint import check_fuse, check_mountpoint, take_away_dead_mounts
+from orionfs.control.runtime import ensure_runtime_folder, resolve_mountpoint, socket_path
+from orionfs.errors import NotFound, OrionError, UsageError, from_oserror
+from orionfs.fuse.mounting import MountOptions as FuseOptions
+from orionfs.fuse.mounting import check_permitted
+from orionfs.tools.background import Herald, PipeHerald, await_daemon, fork_daemon, leave_caller
+from orionfs.tools.logs import log_to_file, log_to_stderr
+from orionfs.tools.mountpoint import check_mountpoint, take_away_dead_mounts
 from orionfs.tools.options import parse_options
 from orionfs.tools.request import MountRequest
-from orionfs.tools.syscalls import enter_mount_namespace
+from orionfs.tools.syscalls import enter_mount_namespace, set_io_flusher
+
+logger = logging.getLogger("orionfs.daemon")
 
 HELP = """\
 usage: mount.orionfs SPEC DIR [-o OPTION,...] [-v]
@@ -80,40 +86,46 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         return _mount(command)
     except NotFound as error:
-        if not command.request.options.nofail:
+        if not command.options.nofail:
             raise
         print(f"mount.orionfs: {error}", file=sys.stderr)
         return 0
 
 
 def _mount(command: _Command) -> int:
-    request = command.request
-    spec = load_spec(request.spec)
-    check_fuse(request.options.allow_other or spec.mount.allow_other)
+    """Check all that can be checked without opening a member, then serve."""
+    request = _read(command)
+    allow_other = request.options.allow_other or request.spec.mount.allow_other
+    check_permitted(FuseOptions(request.source, allow_other=allow_other))
     check_mountpoint(request.mountpoint)
     if command.fake:
         return 0
     take_away_dead_mounts(request.mountpoint)
-    check_mountpoint(request.mountpoint)  # what the dead mount had covered
-    if request.options.foreground:
-        return _serve_in_front(request)
-    return _serve_behind(request)
+    check_mountpoint(request.mountpoint)  # the folder that the dead mount covered
+    return _serve_in_front(request) if request.options.foreground else _serve_behind(request)
+
+
+def _read(command: _Command) -> MountRequest:
+    # As the user sees it, not where links lead: "store/.." is relative to what was typed.
+    spec = load_spec(Path(os.path.abspath(command.source)))  # noqa: PTH100
+    try:
+        text = spec.path.read_text()
+    except OSError as error:
+        raise from_oserror(error, f"read {spec.path}") from error
+    mountpoint = str(resolve_mountpoint(command.target))
+    return MountRequest(command.source, spec, text, mountpoint, command.options, command.verbose)
 
 
 def _serve_in_front(request: MountRequest) -> int:
-    from orionfs.tools import daemon, logs  # heavy: trio, numpy, the FUSE library
-
-    logs.log_to_stderr(request.verbose)
-    return daemon.serve(request, _Terminal())
+    log_to_stderr(request.verbose)
+    return _serve(request, _Terminal())
 
 
 def _serve_behind(request: MountRequest) -> int:
     pid, end = fork_daemon()
     if pid == 0:
         leave_caller(keep=end)
-        from orionfs.tools import daemon
-
-        return daemon.serve_logged(request, PipeHerald(end))
+        return _serve_logged(request, PipeHerald(end))
     start = await_daemon(pid, end)
     if start.error:
         if start.exit_code == NotFound("").exit_code and request.options.nofail:
@@ -125,6 +137,34 @@ def _serve_behind(request: MountRequest) -> int:
     if request.verbose:
         print(f"mount.orionfs: {request.source} mounted on {request.mountpoint}")
     return 0
+
+
+def _serve_logged(request: MountRequest, herald: Herald) -> int:
+    """In the child: log to a file beside the control socket, and serve."""
+    try:
+        ensure_runtime_folder()
+        log_to_file(socket_path(Path(request.mountpoint)).with_suffix(".log"), request.verbose)
+    except OrionError as error:
+        failure = error
+    except OSError as error:
+        failure = from_oserror(error, f"write the log {error.filename}")
+    else:
+        return _serve(request, herald)
+    herald.failed(str(failure), failure.exit_code)
+    return failure.exit_code
+
+
+def _serve(request: MountRequest, herald: Herald) -> int:
+    """What has to be set before the first thread; then the heavy imports, of which numpy starts threads."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # parity does no linear algebra: spare the memory
+    try:
+        set_io_flusher()
+    except OSError as error:
+        # Users may not, and old kernels cannot: a mount under extreme memory pressure may then wait for itself.
+        logger.debug("not marked as an I/O flusher: %s", error.strerror)
+    from orionfs.tools import daemon
+
+    return daemon.serve(request, herald)
 
 
 class _Terminal:
@@ -143,10 +183,10 @@ class _Command:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.answer = ""
-        self.fake = False
+        self.fake = self.verbose = False
         self.namespace = ""
         words: list[str] = []
-        sloppy = verbose = False
+        sloppy = False
         try:
             flags, operands = getopt.gnu_getopt(list(arguments), "sfnvrwhN:o:t:", ["help", "version"])
         except getopt.GetoptError as error:
@@ -162,18 +202,14 @@ class _Command:
                 words.append("ro" if flag == "-r" else "rw")
             self.fake |= flag == "-f"
             self.namespace = value if flag == "-N" else self.namespace
+            self.verbose |= flag == "-v"
             sloppy |= flag == "-s"
-            verbose |= flag == "-v"
         if self.answer:
             return
-        if len(operands) != 2:
+        if len(operands) != 2 or not all(operands):
             raise UsageError("it takes two arguments, SPEC and DIR", hint=_HINT)
-        source, target = operands
-        if not source or not target:
-            raise UsageError("SPEC and DIR must not be empty", hint=_HINT)
-        options = parse_options(",".join(words), sloppy=sloppy)
-        spec = Path(os.path.abspath(source))  # noqa: PTH100 - "store/.." is what the user sees, not where links lead
-        self.request = MountRequest(source, spec, str(resolve_mountpoint(target)), options, verbose)
+        self.source, self.target = operands
+        self.options = parse_options(",".join(words), sloppy=sloppy)
 
 
 def _enter(namespace: str) -> None:

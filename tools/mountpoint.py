@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -16,35 +15,6 @@ from orionfs.tools.mountinfo import TYPE, Mount, mount_at, read_mounts
 
 #: How long a mount that nobody registered may take to answer before it counts as alive but stuck.
 _ANSWER_LIMIT_S = 2.0
-
-_FUSE = Path("/dev/fuse")
-_FUSE_CONF = Path("/etc/fuse.conf")
-
-
-def check_fuse(allow_other: bool) -> None:
-    """Raise AccessRefused, with what to do, if this user cannot mount with FUSE (for others, if *allow_other*)."""
-    if not _FUSE.exists():
-        raise AccessRefused("there is no /dev/fuse", hint="modprobe fuse, or give the container --device /dev/fuse")
-    if not os.access(_FUSE, os.R_OK | os.W_OK):
-        raise AccessRefused("this user may not open /dev/fuse", hint="ask for it, or mount as root")
-    if os.geteuid() == 0:
-        return
-    if shutil.which("fusermount3") is None:
-        raise AccessRefused("fusermount3 is missing, and only root can mount without it", hint="apt install fuse3")
-    if allow_other and not user_allow_other(_FUSE_CONF):
-        raise AccessRefused(
-            "allow_other is not permitted for users on this machine",
-            hint=f"root can permit it with a line user_allow_other in {_FUSE_CONF}; or mount as root",
-        )
-
-
-def user_allow_other(path: Path) -> bool:
-    """Whether fuse.conf(5) in *path* lets users say ``allow_other``."""
-    try:
-        text = path.read_text(errors="replace")
-    except FileNotFoundError:
-        return False
-    return any(line.strip() == "user_allow_other" for line in text.splitlines())
 
 
 def check_mountpoint(mountpoint: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from orionfs.config.spec import Spec
 from orionfs.tools.options import MountOptions
 
 
@@ -12,11 +12,13 @@ from orionfs.tools.options import MountOptions
 class MountRequest:
     """``source`` is SPEC as the caller wrote it: the name in the mount table, by which mount(8) knows the mount again.
 
-    ``spec`` is the same as an absolute path; ``mountpoint`` is absolute and without symbolic links.
+    ``spec`` is what it says and ``spec_text`` the file as it was read; ``mountpoint`` is absolute and without symbolic
+    links.
     """
 
     source: str
-    spec: Path
+    spec: Spec
+    spec_text: str
     mountpoint: str
     options: MountOptions
     verbose: bool = False
