@@ -3,9 +3,9 @@
 The rules are those of the kernel and mdadm, and stricter where theirs can lose data:
 
 - Only superblocks say what belongs together; labels and their order say nothing.
-- The highest event count is the *freshest* account.  A member one event behind is current as long as that account still
-  lists it in its slot, for a cut between two superblock writes leaves that.  Two behind, or listed as anything else, is
-  stale.  A member that its own superblock calls recovering is not read.
+- The superblocks with the highest event count are the *newest* accounts.  A member one event behind is current too, for
+  a cut between two superblock writes leaves that.  Two behind, or not in its slot by any newest account, is stale.  A
+  member that its own superblock calls recovering is not read.
 - Two sides that each ran without the other (split brain) are refused: no event count says which of them is right.
 - Two copies of one member are refused, whatever their event counts: the order of a list never decides.
 - Dirty and degraded RAID 5 is refused, for reading too: where a stripe was being written, its parity reconstructs wrong
@@ -127,16 +127,18 @@ def judge(
         raise _nothing(name, aside)
     _refuse_mixed(name, found)
     _refuse_copies(name, found)
-    freshest = max(found, key=_freshness).superblock
+    events = max(member.superblock.events for member in found)
+    newest = [member for member in found if member.superblock.events == events]
     current: list[_Member] = []
     for member in found:
-        account = _account(member.superblock, freshest, read_only)
-        if account is None:
+        reason = _reason_against(member.superblock, [item.superblock for item in newest], read_only)
+        if reason is None:
             current.append(member)
         else:
-            aside.append(SetAside(member.candidate, *account))
+            aside.append(SetAside(member.candidate, *reason))
+    freshest = next((member for member in newest if member in current), newest[0]).superblock
     _refuse_unfinished(name, found, freshest)
-    _refuse_split_brain(name, current, aside, freshest)
+    _refuse_split_brain(name, current or newest, aside)
     _refuse_disagreement(name, current)
     labelled = [Labelled(member.label, member.superblock) for member in current or found]
     check_geometry(name, labelled)
@@ -161,12 +163,7 @@ def judge(
 # --- who is who ------------------------------------------------------------------------------------------------------
 
 
-def _freshness(member: _Member) -> tuple[int, bool]:
-    superblock = member.superblock
-    return superblock.events, superblock.role < superblock.raid_disks and not superblock.is_recovering
-
-
-def _account(superblock: Superblock, freshest: Superblock, read_only: bool) -> tuple[State, str] | None:
+def _reason_against(superblock: Superblock, newest: Sequence[Superblock], read_only: bool) -> tuple[State, str] | None:
     """Why a member with *superblock* is set aside; None if its data are current."""
     role = superblock.role
     if role == ROLE_SPARE:
@@ -175,14 +172,14 @@ def _account(superblock: Superblock, freshest: Superblock, read_only: bool) -> t
         return "spare", "it is a write journal"
     if role == ROLE_FAULTY:
         return "stale", "its own superblock lists it as faulty"
-    behind = freshest.events - superblock.events
-    if behind > 1:
-        return "stale", f"its event count is {superblock.events} and the newest is {freshest.events}"
+    if newest[0].events - superblock.events > 1:
+        return "stale", f"its event count is {superblock.events} and the newest is {newest[0].events}"
     if role >= superblock.raid_disks:
         return "damaged", f"it claims slot {role} of an array of {superblock.raid_disks}"
-    listed = freshest.role_of(superblock.dev_number)
-    if listed != role:
-        return "stale", f"the newest superblock lists it as {_role_text(listed)} and not in slot {role}"
+    for account in newest:
+        listed = account.role_of(superblock.dev_number)
+        if listed != role and account.role != ROLE_FAULTY:
+            return "stale", f"a newest superblock lists it as {_role_text(listed)} and not in slot {role}"
     if superblock.is_recovering:
         done = superblock.recovery_offset * SECTOR
         return "recovering", f"it is rebuilt only up to {format_size(done)}"
@@ -247,17 +244,22 @@ def _refuse_unfinished(name: str, found: Sequence[_Member], freshest: Superblock
         )
 
 
-def _refuse_split_brain(name: str, current: Sequence[_Member], aside: Sequence[SetAside], freshest: Superblock) -> None:
-    """Refuse a stale member that, by its own account, went on without each current one, as they did without it."""
+def _refuse_split_brain(name: str, side: Sequence[_Member], aside: Sequence[SetAside]) -> None:
+    """Refuse a stale member that went on without each member of the newer *side*, as they did without it.
+
+    Whoever went on without a member has nobody in its slot.  A member that was replaced, or that knew at least one of
+    the others, is simply older.
+    """
     for item in aside:
         other = item.candidate.superblock
-        if item.state != "stale" or other is None or other.role >= other.raid_disks or not current:
+        if item.state != "stale" or other is None or other.role >= other.raid_disks:
             continue
-        if freshest.numbers_in(other.role):
+        rest = [member for member in side if member.candidate is not item.candidate]
+        if not any(not member.superblock.numbers_in(other.role) for member in rest):
             continue
-        if all(not other.numbers_in(member.superblock.role) for member in current):
+        if all(not other.numbers_in(member.superblock.role) for member in rest):
             raise Refused(
-                f"array {name}: {item.candidate.label} and {_list(member.label for member in current)} each ran"
+                f"array {name}: {item.candidate.label} and {_list(member.label for member in rest)} each ran"
                 " without the other, so nobody can tell which of them is right (split brain)",
                 hint="leave one side out of the list of members, after looking at both read-only",
             )
