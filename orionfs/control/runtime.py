@@ -7,7 +7,6 @@ Standard library only; everything here blocks, but never touches what is beneath
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -81,6 +80,8 @@ def _check_folder(folder: Path, status: os.stat_result) -> None:
 
 def mount_id(mountpoint: Path) -> str:
     """The ID of a mount: 16 hexadecimal digits that depend on nothing but *mountpoint*."""
+    import hashlib  # here, because only daemons need it and it loads OpenSSL
+
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
 
 

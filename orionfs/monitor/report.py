@@ -16,21 +16,19 @@ Keys may be added to this schema, never changed or taken away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orionfs.device import Description
+from orionfs.monitor.health import EXIT_CODES, FAILED_STATES, exit_code, worst
 from orionfs.monitor.timestamps import rfc3339
+
+__all__ = ["STATUS_SCHEMA", "MountFacts", "build_report", "exit_code"]
 
 STATUS_SCHEMA = "orionfs.status/1"
 
-#: The state of a mount is that of its worst array; these are the exit codes of ``orionctl status``.
-EXIT_CODES = {"healthy": 0, "degraded": 1, "failed": 4}
-
-_DEGRADED_STATES = frozenset({"degraded", "resyncing", "rebuilding"})
-_FAILED_STATES = frozenset({"failed"})
 #: What the members' counters are called, and whose sum decides that something went wrong.
 _ERRORS = ("read_errors", "write_errors", "checksum_errors")
 
@@ -52,7 +50,7 @@ class MountFacts:
 def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict[str, Any]:
     """The report of one mount, from what its devices say of themselves; those that are no arrays are left out."""
     arrays = [_array(description, mount) for description in descriptions if description.kind == "array"]
-    state = _worst(array["state"] for array in arrays)
+    state = worst(array["state"] for array in arrays)
     entry = {
         "mountpoint": str(mount.mountpoint),
         "spec": str(mount.spec),
@@ -68,30 +66,6 @@ def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict
         "arrays": arrays,
     }
     return {"schema": STATUS_SCHEMA, "mounts": [entry]}
-
-
-def exit_code(report: Mapping[str, Any]) -> int:
-    """0 if every array is healthy, 4 if one has failed, else 1."""
-    return max((int(mount["exit_code"]) for mount in report["mounts"]), default=0)
-
-
-def narrow(report: Mapping[str, Any], array: str | None) -> dict[str, Any]:
-    """*report* with no other array than *array* in the mounts that have one of that name; the rest as it is."""
-    mounts = []
-    for mount in report["mounts"]:
-        only = [entry for entry in mount["arrays"] if entry["name"] == array]
-        if only:
-            state = _worst(entry["state"] for entry in only)
-            mount = {**mount, "state": state, "exit_code": EXIT_CODES[state], "arrays": only}
-        mounts.append(mount)
-    return {**report, "mounts": mounts}
-
-
-def _worst(states: Iterable[str]) -> str:
-    found = set(states)
-    if found & _FAILED_STATES:
-        return "failed"
-    return "degraded" if found & _DEGRADED_STATES else "healthy"
 
 
 def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
@@ -132,7 +106,7 @@ def _member(description: Description, slot: int) -> dict[str, Any]:
         "size": description.geometry.size,
         **{name: int(counters.pop(name, 0)) for name in _ERRORS},
         "counters": counters,
-        "details": dict(description.details),
+        "details": {key: value for key, value in description.details.items() if key != "slot"},
     }
 
 
@@ -155,7 +129,7 @@ def _next(description: Description, members: Sequence[Mapping[str, Any]], mount:
     absent = [member["name"] for member in members if member["state"] == "missing"]
     if absent:
         return f"bring {', '.join(absent)} back, then  {again}"
-    if description.state in _FAILED_STATES or any(member["state"] == "failed" for member in members):
+    if description.state in FAILED_STATES or any(member["state"] == "failed" for member in members):
         return f"see what happened with  orionctl events --mount {mount.mountpoint}  ; mend it, then  {again}"
     if any(_error_count(member) for member in members):
         return f"orionctl events --mount {mount.mountpoint}"

@@ -7,7 +7,6 @@ event loop, the FUSE library or numpy unless it does a daemon's work itself (``i
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import signal
 import sys
@@ -40,12 +39,16 @@ exit status: 0 healthy, 1 degraded or rebuilding, 2 usage or configuration, 3 no
 """
 
 
+def _plain(prog: str) -> argparse.HelpFormatter:
+    """Text as it is written; of a fixed width, because asking the terminal for its own costs a slow import."""
+    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that reports a mistake as the one sentence that every other error is."""
 
     def __init__(self, prog: str, description: str | None, epilog: str | None) -> None:
-        plain = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=plain, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_plain, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see {self.prog} --help")
@@ -80,6 +83,8 @@ def dispatch(words: Sequence[str], output: Output) -> int:
         top.print_help()
         return 0
     if common.command not in COMMANDS:
+        import difflib
+
         near = difflib.get_close_matches(common.command, COMMANDS, n=1)
         hint = f"did you mean orionctl {near[0]}?" if near else "see orionctl --help"
         raise UsageError(f"there is no command {common.command}", hint=hint)

@@ -13,7 +13,7 @@ from orionfs.control.client import ControlClient
 from orionfs.control.runtime import Registration, all_mounts, find
 from orionfs.control.schema import MAX_WAIT_S
 from orionfs.errors import NoDaemon, OrionError
-from orionfs.monitor.report import exit_code, narrow
+from orionfs.monitor.health import exit_code, narrow
 from orionfs.monitor.status_text import render
 from orionfs.tools.orionctl.output import Output
 
