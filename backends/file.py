@@ -8,7 +8,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from orionfs.backends import OpenOptions
 from orionfs.backends.descriptor import DescriptorDevice
@@ -68,7 +68,7 @@ class FileDevice(DescriptorDevice):
 
     # --- extents -----------------------------------------------------------------------------------------------------
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         end = offset + length
         while offset < end:

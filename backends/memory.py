@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 
 from orionfs.buffers import Buffer, fill_zero
@@ -88,7 +88,7 @@ class MemoryDevice(StorageDevice):
     async def discard(self, offset: int, length: int) -> None:
         await self.write_zeroes(offset, length)
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         for extent in merge(self._cut(offset, offset + length)):
             yield extent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import ClassVar
 
 from orionfs.buffers import Buffer, total_length
@@ -138,21 +139,18 @@ class Bytewise(Layer):
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
-    async def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         if not length:
             return
         end = offset + length
         start = round_down(offset, self._block)
         below = self.child.extents(start, round_up(end, self._block) - start)
-        try:
+        async with aclosing(below):
             async for extent in below:
                 first, last = max(extent.offset, offset), min(extent.end, end)
                 if first < last:
                     yield Extent(first, last - first, extent.kind)
-        finally:
-            if isinstance(below, AsyncGenerator):  # a caller who has seen enough closes us: pass that on
-                await below.aclose()
 
 
 class _Frame:

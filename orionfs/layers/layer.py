@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import ClassVar
 
 from orionfs.buffers import Buffer
@@ -47,7 +47,7 @@ class Layer(StorageDevice):
     async def discard(self, offset: int, length: int) -> None:
         await self.child.discard(offset, length)
 
-    def extents(self, offset: int, length: int) -> AsyncIterator[Extent]:
+    def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         return self.child.extents(offset, length)
 
     def allocated(self) -> int:
