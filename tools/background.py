@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from orionfs.errors import OrionError
 
@@ -93,11 +93,12 @@ def await_daemon(pid: int, reader: int) -> Start:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
+    message: dict[str, Any] = json.loads(raw) if raw else {"error": ""}
+    if "error" not in message:
+        return Start("", 0, tuple(message["notes"]))
+    # When this returns the members are unlocked again: wait for the end of the child.
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if not raw:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         return Start(f"the daemon {how} before the mount was usable", OrionError("").exit_code, ())
-    message = json.loads(raw)
-    if "error" in message:
-        return Start(message["error"], message["exit_code"], ())
-    return Start("", 0, tuple(message["notes"]))
+    return Start(message["error"], message["exit_code"], ())

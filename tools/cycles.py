@@ -7,12 +7,15 @@ follows a path downwards through filesystems and block devices, by the mount tab
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from orionfs.backends import path_of
+from orionfs.config.spec import Spec
 from orionfs.errors import Refused
-from orionfs.tools.mountinfo import Mount, is_beneath, mount_of
+from orionfs.tools.mountinfo import Mount, is_beneath, mount_of, read_mounts
 
 #: The options of an overlay that name the folders on which it stands.
 _OVERLAY_FOLDERS = ("lowerdir", "upperdir", "workdir")
@@ -55,6 +58,29 @@ class SysfsBlockDevices:
 
     def _folder(self, device: str) -> Path:
         return self._sysfs / "dev" / "block" / device
+
+
+def refuse_cycles(spec: Spec, mountpoint: str) -> None:
+    """Raise Refused if a member of *spec*, or what the daemon keeps beside it, needs a file beneath *mountpoint*.
+
+    To be asked before a dead mount is detached there: afterwards the kernel no longer tells where its files were.
+    """
+    mounts, devices = read_mounts(), SysfsBlockDevices()
+    members = [member for array in spec.arrays for member in array.members if spec.array(member) is None]
+    paths = [path for member in members if (path := path_of(member, spec.folder)) is not None]
+    for path in [spec.folder, *paths]:
+        if is_beneath(str(path), mountpoint):  # not to be looked at: what is mounted there may be dead
+            refuse_cycle(str(path), mountpoint, mounts, devices)
+        refuse_cycle(os.path.realpath(path), mountpoint, mounts, devices, _block_number(path))
+
+
+def _block_number(path: Path) -> str | None:
+    """``MAJOR:MINOR`` of a block device; None for anything else, also for what cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # opening the member says what is wrong with it
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else None
 
 
 def refuse_cycle(

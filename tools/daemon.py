@@ -8,16 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
-from orionfs.backends import path_of
 from orionfs.clock import Clock
-from orionfs.config.spec import Spec
 from orionfs.control.audit import AuditLog
 from orionfs.control.runtime import register, socket_path, unregister
 from orionfs.control.server import ControlServer
@@ -31,10 +28,9 @@ from orionfs.fuse.tree import Tree
 from orionfs.manager import ManagerOptions, StorageManager
 from orionfs.monitor.timestamps import rfc3339
 from orionfs.tools.background import Herald
-from orionfs.tools.cycles import SysfsBlockDevices, refuse_cycle
 from orionfs.tools.holders import describe_holders, find_holders
 from orionfs.tools.mountinfo import TYPE, mount_at, read_mounts
-from orionfs.tools.mountpoint import run_unmount
+from orionfs.tools.mountpoint import enlist_helper, run_unmount
 from orionfs.tools.reporting import Reporting
 from orionfs.tools.request import MountRequest
 from orionfs.tools.unmounting import failure_note
@@ -99,6 +95,7 @@ class _Daemon:
         self.usable = False
         self._herald = herald
         self._environment = Environment()
+        self._worker = self._environment.threads.worker("mount")
         self._manager: StorageManager | None = None
 
     async def run(self) -> None:
@@ -108,12 +105,12 @@ class _Daemon:
                 with _registered(self.request, self._environment.clock):
                     await self._mount()
                 nursery.cancel_scope.cancel()
+        self._worker.close()
 
     async def _mount(self) -> None:
         """Open, mount, serve; returns when the mount is gone and the members are clean."""
         request = self.request
         failure_note(request.mountpoint).unlink(missing_ok=True)
-        refuse_cycles(request.spec, request.mountpoint)
         options = request.options
         self._manager = manager = await StorageManager.open(
             request.spec,
@@ -163,6 +160,9 @@ class _Daemon:
             ended.set()
 
         await nursery.start(serve)
+        failure = await self._worker.run(enlist_helper, request.source, request.mountpoint)
+        if failure:
+            logger.debug("umount(8) will not find its helper by an absolute path: %s", failure)
         self.usable = True
         manager.events.emit("mount.ready", request.mountpoint, f"{request.source} is mounted")
         self._herald.ready(reporting.notes())
@@ -187,27 +187,23 @@ class _Daemon:
     async def _unmount(self) -> None:
         """From a process of its own, while this one goes on serving: unmounting writes back what is not written yet."""
         assert self._manager is not None
-        mountpoint = self.request.mountpoint
-        worker = self._environment.threads.worker("unmount")
-        try:
-            failure = await worker.run(run_unmount, mountpoint)
-            if not failure or not _is_mounted(mountpoint):
-                return
-            holders = await worker.run(find_holders, mountpoint, read_mounts())
-            who = describe_holders(holders) if holders else failure
-            self._manager.events.emit(
-                "mount.detached",
-                mountpoint,
-                f"still in use by {who}; detached, its users get errors from now on",
-                severity="warning",
-            )
-            await self._flush()
-            failure = await worker.run(lambda: run_unmount(mountpoint, lazy=True))
-            if failure:
-                logger.warning("cannot detach %s: %s", mountpoint, failure)
-            binding.terminate()
-        finally:
-            worker.close()
+        mountpoint, worker = self.request.mountpoint, self._worker
+        failure = await worker.run(run_unmount, mountpoint)
+        if not failure or not _is_mounted(mountpoint):
+            return
+        holders = await worker.run(find_holders, mountpoint, read_mounts())
+        who = describe_holders(holders) if holders else failure
+        self._manager.events.emit(
+            "mount.detached",
+            mountpoint,
+            f"still in use by {who}; detached, its users get errors from now on",
+            severity="warning",
+        )
+        await self._flush()
+        failure = await worker.run(lambda: run_unmount(mountpoint, lazy=True))
+        if failure:
+            logger.warning("cannot detach %s: %s", mountpoint, failure)
+        binding.terminate()
 
     async def _flush(self) -> None:
         """Make durable what has been written so far; closing does it again, for what comes in meanwhile."""
@@ -218,24 +214,6 @@ class _Daemon:
                     await exposed.device.flush()
                 except OrionError as error:
                     logger.error("cannot flush %s: %s", exposed.key, error)
-
-
-def refuse_cycles(spec: Spec, mountpoint: str) -> None:
-    """Raise Refused if a member of *spec*, or what the daemon keeps beside it, needs a file beneath *mountpoint*."""
-    mounts, devices = read_mounts(), SysfsBlockDevices()
-    members = [member for array in spec.arrays for member in array.members if spec.array(member) is None]
-    paths = [path for member in members if (path := path_of(member, spec.folder)) is not None]
-    for path in [spec.folder, *paths]:
-        refuse_cycle(os.path.realpath(path), mountpoint, mounts, devices, _block_number(path))
-
-
-def _block_number(path: Path) -> str | None:
-    """``MAJOR:MINOR`` of a block device; None for anything else.  What cannot be looked at is no device of ours."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None  # opening the member says what is wrong with it
-    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if stat.S_ISBLK(status.st_mode) else None
 
 
 def _is_mounted(mountpoint: str) -> bool:

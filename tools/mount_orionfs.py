@@ -19,6 +19,7 @@ from orionfs.errors import NotFound, OrionError, UsageError, from_oserror
 from orionfs.fuse.mounting import MountOptions as FuseOptions
 from orionfs.fuse.mounting import check_permitted
 from orionfs.tools.background import Herald, PipeHerald, await_daemon, fork_daemon, leave_caller
+from orionfs.tools.cycles import refuse_cycles
 from orionfs.tools.logs import log_to_file, log_to_stderr
 from orionfs.tools.mountpoint import check_mountpoint, take_away_dead_mounts
 from orionfs.tools.options import parse_options
@@ -98,6 +99,7 @@ def _mount(command: _Command) -> int:
     allow_other = request.options.allow_other or request.spec.mount.allow_other
     check_permitted(FuseOptions(request.source, allow_other=allow_other))
     check_mountpoint(request.mountpoint)
+    refuse_cycles(request.spec, request.mountpoint)
     if command.fake:
         return 0
     take_away_dead_mounts(request.mountpoint)

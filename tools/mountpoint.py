@@ -73,6 +73,17 @@ def is_dead(mount: Mount) -> bool:
     return _not_connected(mount.mountpoint)
 
 
+def enlist_helper(source: str, mountpoint: str) -> str:
+    """Have a plain ``umount DIR`` call our helper; an empty text, or what mount(8) said if it failed.
+
+    For an absolute DIR umount(8) asks statfs for the type, which says no more than ``fuse``, and so it would never look
+    for ``umount.fuse.orionfs``.  An entry in its own table (/run/mount/utab) makes it look there: ``mount -f`` writes
+    one and mounts nothing.  Users need none: for them umount(8) always takes the type from the mount table.
+    """
+    command = ["mount", "-f", "-i", "-c", "-t", TYPE, "-o", "helper=orionfs", "--", source, mountpoint]
+    return _complaint(command) if os.geteuid() == 0 else ""
+
+
 def run_unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> str:
     """Unmount with the system's own program; an empty text, or what it said if it failed.
 
@@ -82,6 +93,11 @@ def run_unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> 
         command = ["umount", "-i", "-c", *(["-l"] if lazy else []), *(["-f"] if force else []), mountpoint]
     else:
         command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    return _complaint(command)
+
+
+def _complaint(command: list[str]) -> str:
+    """Run *command*; what it printed on one line if it failed."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
@@ -95,11 +111,11 @@ def run_unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> 
 
 
 def _not_connected(path: str) -> bool:
-    """Whether a stat of *path* says ENOTCONN.  A process of its own asks: it can be killed while it hangs."""
+    """Whether the filesystem at *path* says ENOTCONN.  A process of its own asks: it can be killed while it hangs."""
     pid = os.fork()
     if pid == 0:
         try:
-            os.stat(path)
+            os.statvfs(path)  # never answered from the kernel's cache, as a stat may be
         except OSError as error:
             os._exit(error.errno == errno.ENOTCONN)
         os._exit(0)

@@ -137,9 +137,12 @@ def _wait(daemon: _Daemon, mount: Mount) -> None:
                 f"{mount.mountpoint} is unmounted here, and kept alive by {describe_holders(namespaces)}",
                 hint="the members stay open until that ends",
             )
-    note = failure_note(mount.mountpoint, daemon.registration.socket.parent)
-    try:
-        text = note.read_text()
-    except FileNotFoundError:
-        return
-    raise MediaError(text, hint="orionctl status after the next mount shows what is left")
+    record = daemon.registration.socket.with_suffix(".json")
+    note = failure_note(mount.mountpoint, record.parent)
+    if note.exists():
+        raise MediaError(note.read_text(), hint="not everything may have been written; the next mount checks it")
+    if record.exists() and read_registration(record).pid == daemon.registration.pid:
+        message = (
+            f"the daemon of {mount.mountpoint} (process {daemon.registration.pid}) died before it closed its members"
+        )
+        raise MediaError(message, hint="the next mount checks them")
