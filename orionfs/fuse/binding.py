@@ -36,14 +36,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+#: The first release of each series in which bypassing the page cache is coherent with it (mainline commit 1ce120dcefc0
+#: and its backports, rounded up); series in between and before do not have it, all after the last do.
+_COHERENT_SINCE = {(6, 6): 130, (6, 12): 70, (6, 18): 10}
+_COHERENT_AFTER = (6, 19)
+
+
 def _bypasses_page_cache(release: str) -> bool:
-    """Whether files opened with O_DIRECT may be FOPEN_DIRECT_IO on the kernel *release* (``6.18.3-foo``).
+    """Whether files opened with O_DIRECT may be FOPEN_DIRECT_IO on the kernel *release* (``6.18.13-foo``).
 
     That spares them an upcall for ``security.capability`` before each write, half of the cost of a small one.  But
-    before 6.6 such a write left old data of the same range in the page cache, where buffered readers found it.
+    before 6.6 such a write left old data in the page cache, where buffered readers found it, and for some time after
+    such a read missed what had been written through mmap and not synced yet.
     """
-    match = re.match(r"(\d+)\.(\d+)", release)
-    return match is not None and (int(match[1]), int(match[2])) >= (6, 6)
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    if match is None:
+        return False
+    series, patch = (int(match[1]), int(match[2])), int(match[3] or 0)
+    return series >= _COHERENT_AFTER or patch >= _COHERENT_SINCE.get(series, patch + 1)
 
 
 def _on_inode(
@@ -107,9 +117,9 @@ class _Adapter(pyfuse3.Operations):
     # --- data: the wrapper is written out, since one more coroutine per request can be measured ---------------------
 
     async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:  # type: ignore[override]
-        # What comes back may be a pooled buffer that is in the pool again already.  That is sound because pyfuse3 sends
-        # it (fuse_reply_buf takes any buffer) with no checkpoint after this return, and only the event loop, which
-        # cannot run before the next checkpoint, takes from the pool.
+        # What comes back may be memory that the next read will fill.  That is sound because pyfuse3 sends it
+        # (fuse_reply_buf takes any buffer) with no checkpoint after this return, so the event loop cannot begin another
+        # read before, and nobody but the event loop does.
         try:
             file = self._files[fh]
             data = file.read_now(off, size)

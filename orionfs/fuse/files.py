@@ -13,13 +13,19 @@ from orionfs.clock import Clock
 from orionfs.errors import NoSpace, OrionError, ReadOnly
 from orionfs.fuse.event_stream import EventStream
 from orionfs.fuse.tree import DeviceNode, DocumentNode, EventsNode, Node
+from orionfs.units import MIB
+
+# Where inline reads go, all of them: only the event loop fills it, and whoever gets it copies or sends the bytes before
+# the loop runs anything else.  So it needs no pool, which would cost more than the copy of 4 KiB.  Requests are not
+# larger than 1 MiB: libfuse takes 256 pages at most.
+_INLINE = POOL.take(MIB)
 
 
 class OpenFile(abc.ABC):
     """One open file.
 
-    Reads return all bytes that were asked for, fewer only at the end of the file.  What they return may be pooled
-    memory: it is good until the caller's next checkpoint and must be copied or sent before that.
+    Reads return all bytes that were asked for, fewer only at the end of the file.  What they return may be memory that
+    the next read uses again: it is good until the caller's next checkpoint and must be copied or sent before that.
     """
 
     __slots__ = ("node",)
@@ -82,18 +88,17 @@ class DeviceFile(OpenFile):
             if room <= 0:
                 return b""
             length = room
-        buffer = POOL.take(length)
-        served = device.try_read(offset, (buffer,))
-        # Back into the pool before it is read: only the event loop takes from the pool, and our caller copies or sends
-        # the bytes before the loop runs anything else.
-        POOL.give(buffer)
-        return buffer if served else None
+        if length > MIB:
+            return None
+        buffer = _INLINE[:length]
+        return buffer if device.try_read(offset, (buffer,)) else None
 
     async def read(self, offset: int, length: int) -> memoryview | bytes:
         length = min(length, self.device.geometry.size - offset)
         buffer = POOL.take(length)
         # Not given back if this raises: somebody may still be filling it.
         await self.device.read(offset, (buffer,))
+        # Given back before it is sent: only the event loop takes from the pool, see above.
         POOL.give(buffer)
         return buffer
 

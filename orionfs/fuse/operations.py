@@ -196,7 +196,7 @@ class Operations:
     async def read(self, handle: int, offset: int, length: int) -> memoryview | bytes:
         """*length* bytes from *offset*, fewer only at the end of the file.
 
-        What is returned may be pooled memory: copy or send it before the next checkpoint.
+        What is returned may be memory that the next read uses again: copy or send it before the next checkpoint.
         """
         file = self._file(handle)
         data = file.read_now(offset, length)
