@@ -1,10 +1,13 @@
 """From samples to verdicts: the arithmetic of tools/bench."""
 
+from collections import Counter
+from itertools import pairwise, permutations
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orionfs.tools.benchmarks.rounds import rotated
+from orionfs.tools.benchmarks.rounds import balanced
 from orionfs.tools.benchmarks.verdict import (
     ROUNDS_FOR_A_VERDICT,
     Status,
@@ -88,8 +91,15 @@ def test_quartiles_enclose_the_median_and_lie_among_the_samples(samples):
     assert figure.count == len(samples)
 
 
-@given(st.lists(st.integers(), unique=True, max_size=12))
-def test_over_as_many_rounds_as_stacks_each_is_once_at_every_place(stacks):
-    orders = [rotated(stacks, index) for index in range(len(stacks))]
-    assert all(sorted(order) == sorted(stacks) for order in orders)
-    assert all(sorted(place) == sorted(stacks) for place in zip(*orders, strict=True))
+@given(st.integers(0, 12))
+def test_over_as_many_rounds_as_stacks_each_is_once_at_every_place(count):
+    orders = [balanced(range(count), index) for index in range(count)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert all(sorted(place) == list(range(count)) for place in zip(*orders, strict=True))
+
+
+@given(st.integers(2, 12))
+def test_over_twice_as_many_rounds_each_stack_follows_every_other_equally_often(count):
+    rounds = count if count % 2 == 0 else 2 * count
+    followers = Counter(pair for index in range(rounds) for pair in pairwise(balanced(range(count), index)))
+    assert followers == {pair: rounds // count for pair in permutations(range(count), 2)}

@@ -1,4 +1,4 @@
-"""The measurement itself: every stack up at once, short bursts, side by side, in an order that rotates."""
+"""The measurement itself: every stack up at once, short bursts, side by side, in an order that balances out."""
 
 from __future__ import annotations
 
@@ -34,10 +34,18 @@ class Samples:
         return [burst.bytes_per_second if workload.in_bytes else burst.operations_per_second for burst in bursts]
 
 
-def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """*items* from position *by* on, round and round: over as many rounds as items each is once at every place."""
-    at = by % len(items) if items else 0
-    return [*items[at:], *items[:at]]
+def balanced(items: Sequence[Item], index: int) -> list[Item]:
+    """*items* in their order for round *index*: a row of a Williams design.
+
+    Over as many rounds as there are items each is once at every place; over twice as many (as many, if their count is
+    even) each directly follows every other equally often.  So what one stack leaves behind, in caches or as work put
+    off, falls on all others alike; plain rotation would let the same two meet every time.
+    """
+    count = len(items)
+    # 0, 1, n-1, 2, n-2 ...: the differences of neighbors are all different.
+    zigzag = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
+    order = [items[(step + index) % count] for step in zigzag]
+    return order[::-1] if index // max(count, 1) % 2 else order
 
 
 def missing(stack: Stack) -> str:
@@ -96,7 +104,7 @@ def measure_rounds(
         for workload in suite.workloads:
             tell(f"round {index + 1} of {rounds}: {workload.title}")
             up = [name for name in suite.stacks_for(workload) if name in targets and name not in samples.failed]
-            for name in rotated(up, index):
+            for name in balanced(up, index):
                 try:
                     burst = measure(workload, targets[name], setting, seed=index + 1)
                 except NotMeasured as error:
