@@ -60,11 +60,12 @@ BY_ORIONFS = [
     Shape("raid5-degraded", "mixed", "raid5", "left-symmetric", (5, 5, 5), "degraded"),
     Shape("raid5-killed", "mixed", "raid5", "left-symmetric", (5, 5, 5), "killed"),
     Shape("raid5-degraded-killed", "mixed", "raid5", "left-symmetric", (5, 5, 5), "degraded, killed"),
+    Shape("raid5-spoiled", "parity", "raid5", "left-symmetric", (5, 5, 5), "spoiled"),
 ]
 BY_MDADM = [
     *BOTH,
-    Shape("raid1-resyncing", "mixed", "raid1", "", (24, 24), "resyncing"),
-    Shape("raid5-recovering", "mixed", "raid5", "left-symmetric", (24, 24, 24), "recovering"),
+    Shape("raid1-resyncing", "mixed", "raid1", "", (16, 16), "resyncing"),
+    Shape("raid5-recovering", "mixed", "raid5", "left-symmetric", (16, 16, 16), "recovering"),
     Shape("raid5-failed", "mixed", "raid5", "left-symmetric", (5, 5, 5), "failed"),
 ]
 
@@ -113,6 +114,15 @@ async def contents(array):
     return bytes(whole)
 
 
+def difference(found, expected):
+    """Where two byte strings part; empty if they do not (pytest would print all of them)."""
+    if found == expected:
+        return ""
+    pairs = enumerate(zip(found, expected, strict=False))
+    place = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
+    return f"{len(found)} bytes differ from the expected {len(expected)} at {place}"
+
+
 async def scribble(array, content, seed, count):
     """Random writes, from one sector to several stripes, to the array and to the bytearray *content*."""
     source = random.Random(seed)
@@ -145,8 +155,13 @@ async def make(shape, folder):
         await scribble(array, content, shape.name, 200)
     if "degraded" in shape.ending:
         await leave(shape, paths, content, without=(1,))
-    elif "killed" in shape.ending:
+    elif shape.ending == "killed":
         await leave(shape, paths, content, without=())
+    if shape.ending in ("killed", "spoiled"):
+        # As a cut between data and parity would leave it: the parity of row 2, on the first member, is wrong.
+        image = bytearray(paths[0].read_bytes())
+        image[MIB + 2 * CHUNK] ^= 0xFF
+        paths[0].write_bytes(image)
     return paths, bytes(content)
 
 
@@ -159,11 +174,6 @@ async def leave(shape, paths, content, *, without):
     if killed:
         for path, image in zip(paths, images, strict=True):
             path.write_bytes(image)
-    if shape.ending == "killed":
-        # As a cut between data and parity would leave it: the parity of row 2, on the first member, is wrong.
-        image = bytearray(paths[0].read_bytes())
-        image[MIB + 2 * CHUNK] ^= 0xFF
-        paths[0].write_bytes(image)
 
 
 # --- what the kernel does ---------------------------------------------------------------------------------------------
@@ -184,25 +194,26 @@ mdadm --stop /dev/md$n
 echo "RESULT $name $size $sum $degraded $mismatches"
 """
 
+#: Arrays are filled from a disk of random bytes, from chunk $n of it on: a virtual PC makes them too slowly.
 MAKE = """
 n=$1; name=$2; settle=$3; shift 3
 mdadm --create /dev/md$n --run --metadata 1.2 --name $name "$@"
 if [ $settle = yes ]; then vm-settle; fi
 size=$(blockdev --getsize64 /dev/md$n)
-sum=$(head -c $size /dev/urandom | tee /dev/md$n | sha256sum | cut -d' ' -f1)
-blockdev --flushbufs /dev/md$n
+fill() { dd if=$source of=/dev/md$n bs=64k skip=$1 count=$((size / 65536)) conv=fsync 2>/dev/null; }
+fill $n
 """
 
 STOP = """
 mdadm --stop /dev/md$n
-echo "RESULT $name $size $sum"
+echo "RESULT $name $size"
 """
 
-#: The second half of a failed array: one member goes, and the others are written to without it.
-FAIL = """
+#: What happens to a failed array then: one member goes, and the others are written to without it.
+AGAIN = 5
+FAIL = f"""
 mdadm --fail /dev/md$n $victim
-sum=$(head -c $size /dev/urandom | tee /dev/md$n | sha256sum | cut -d' ' -f1)
-blockdev --flushbufs /dev/md$n
+fill $((n + {AGAIN}))
 """
 
 
@@ -217,23 +228,31 @@ class Laboratory:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._verified: dict[str, dict[str, list[str]]] = {}
-        self._made: dict[str, dict[str, list[str]]] = {}
+        self._boots: dict[str, dict[str, list[str]] | AssertionError] = {}
         self.contents: dict[str, bytes] = {}
         self.paths: dict[str, list[Path]] = {}
 
     def verified(self, shape):
         """What the kernel found on the array that OrionFS made."""
-        if shape.boot not in self._verified:
-            self._verified[shape.boot] = self._verify([item for item in BY_ORIONFS if item.boot == shape.boot])
-        return self._verified[shape.boot][shape.name]
+        return self._once(self._verify, BY_ORIONFS, shape)
 
     def made(self, shape):
-        """The size and sum of what the kernel stored on the array that mdadm made, and its members."""
-        if shape.boot not in self._made:
-            self._made[shape.boot] = self._make([item for item in BY_MDADM if item.boot == shape.boot])
-        size, total = self._made[shape.boot][shape.name]
-        return int(size), total, self._paths(shape)
+        """What the kernel stored on the array that mdadm made, and its members."""
+        (size,) = self._once(self._make, BY_MDADM, shape)
+        return self.contents[f"kernel-{shape.name}"][: int(size)], self._paths(shape)
+
+    def _once(self, act, shapes, shape):
+        """What *act*, done once for all *shapes* of one boot, found out about *shape*; a failure is not tried again."""
+        key = f"{act.__name__} {shape.boot}"
+        if key not in self._boots:
+            try:
+                self._boots[key] = act([item for item in shapes if item.boot == shape.boot])
+            except AssertionError as error:
+                self._boots[key] = error
+        found = self._boots[key]
+        if isinstance(found, AssertionError):
+            raise found
+        return found[shape.name]
 
     def _paths(self, shape):
         return [self.folder / f"kernel-{shape.name}.{slot}" for slot in range(len(shape.sizes))]
@@ -249,7 +268,10 @@ class Laboratory:
         return results(boot(disks, script))
 
     def _make(self, shapes):
-        disks, script = [], "cd /tmp\n"
+        source = self.folder / f"source-{shapes[0].boot}"
+        noise = random.Random(shapes[0].boot).randbytes(40 * MIB)
+        source.write_bytes(noise)
+        disks, script = [source], f"cd /tmp; export source={device_name(0)}\n"
         for number, shape in enumerate(sorted(shapes, key=lambda item: item.ending in ("resyncing", "recovering"))):
             paths = self._paths(shape)
             names = [device_name(len(disks) + index) for index in range(len(paths))]
@@ -267,6 +289,8 @@ class Laboratory:
             arguments = " ".join([str(number), shape.name, "no" if slow else "yes", *options, *names])
             script += f"sh make {arguments} || exit 1\n"
             disks += paths
+            first = CHUNK * (number + (AGAIN if shape.ending == "failed" else 0))
+            self.contents[f"kernel-{shape.name}"] = noise[first:]
         return results(boot(disks, script))
 
 
@@ -315,10 +339,18 @@ def test_orionfs_opens_again_what_the_kernel_has_run(laboratory, shape):
 
     async def reopen():
         async with assembled(laboratory.paths[shape.name], events=events) as array:
-            assert await contents(array) == laboratory.contents[shape.name]
+            assert difference(await contents(array), laboratory.contents[shape.name]) == ""
 
     trio.run(reopen)
     assert events.seen == []
+
+
+def test_the_kernel_would_have_found_wrong_parity(laboratory):
+    """What the zeros of the other tests are worth: the same mismatch on an array that is marked clean."""
+    shape = next(shape for shape in BY_ORIONFS if shape.name == "raid5-spoiled")
+    _size, _total, degraded, mismatches = laboratory.verified(shape)
+    assert degraded == "0"
+    assert int(mismatches) > 0
 
 
 def test_the_kernel_too_refuses_a_dirty_and_degraded_raid5(laboratory):
@@ -328,17 +360,14 @@ def test_the_kernel_too_refuses_a_dirty_and_degraded_raid5(laboratory):
 
 @pytest.mark.parametrize("shape", BY_MDADM, ids=lambda shape: shape.name)
 def test_orionfs_assembles_what_the_kernel_wrote(laboratory, shape):
-    size, total, paths = laboratory.made(shape)
+    expected, paths = laboratory.made(shape)
 
     async def check():
         events = Events()
         before = [await superblock_of(path) for path in paths]
         async with assembled(paths, events=events) as array:
-            content = await contents(array)
-            assert len(content) == size
-            assert hashlib.sha256(content).hexdigest() == total
+            assert difference(await contents(array), expected) == ""
             await check_ending(shape, before, array, events)
-        return events
 
     trio.run(check)
 
