@@ -331,9 +331,9 @@ async def serve(
 ) -> None:
     """Mount *operations* at *mountpoint* and serve it; returns when it is unmounted, by whomever.
 
-    ``task_status.started()`` is called when the mount is usable and tuned.  Raises AccessRefused or TransportError,
-    one sentence each, if it cannot be mounted.  Cancelling it unmounts as well.  Afterwards the place
-    is free for the next mount; a mount that is busy is detached, and its users get ENOTCONN.
+    ``task_status.started()`` is called when the mount is usable and tuned.  Raises AccessRefused or TransportError, one
+    sentence each, if it cannot be mounted.  Cancelling it unmounts as well.  Afterwards the place is free for the next
+    mount; a mount that is busy is detached, and its users get ENOTCONN.
 
     One at a time per process.
     """
