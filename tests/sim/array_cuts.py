@@ -148,8 +148,7 @@ def consequences(life: Life, wreck: Wreck, recovery: Recovery, generator: random
     spare = len(names) - 1 if subject.level == "raid1" else 1 - len(now.lost) if subject.level == "raid5" else 0
     if spare > 0 and recovery.points:
         for name in names:
-            campaign.reread(life, subject.without(name), recovery.states, recovery.tags)
-            tally.count("members removed")
+            remove(life, subject.without(name), recovery, tally)
     if recovery.points:
         expected = None if wreck.killed else recovery.tags
         for second in campaign.wrecks(generator.sample(recovery.points, 1), generator, 2):
@@ -157,7 +156,21 @@ def consequences(life: Life, wreck: Wreck, recovery: Recovery, generator: random
             again = second._replace(point=wreck.point, killed=False)
             if subject.level == "raid5" and now.lost and standing(again.states).dirty:
                 continue  # judged as a first cut already
-            campaign.recover(life, again, expected=expected)
+            try:
+                campaign.recover(life, again, expected=expected)
+            except (Violation, OrionError) as error:
+                second_cut = f"operation {second.point.operation} of the recovery, {second.label}"
+                raise Violation(f"after a second cut, at {second_cut}: {error}") from error
+
+
+def remove(life: Life, subject: ArraySubject, recovery: Recovery, tally: Tally) -> None:
+    """Start the recovered array without some members: everything is still there."""
+    if subject.level == "raid5" and standing(recovery.states, subject.absent).dirty:
+        # A cut while it was being marked clean, and no write since: the account that said so went with the member.
+        tally.count("members removed in doubt")
+        subject = replace(subject, force=True)
+    campaign.reread(life, subject, recovery.states, recovery.tags)
+    tally.count("members removed")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -117,14 +117,15 @@ class ArraySubject:
         """The disks of a closed array: clean, one event count, and copies or parity that agree."""
         if not self.redundant:
             return
-        marks = [read_superblock(disk.state()) for disk in disks]
-        newest = max((mark for mark in marks if mark is not None), key=lambda mark: mark.events)
-        if newest.resync_offset != RESYNC_DONE:
-            raise Violation(f"the array was closed and is not clean: resync_offset {newest.resync_offset}")
-        current = [disk for disk, mark in zip(disks, marks, strict=True) if mark is not None and _current(mark, newest)]
-        if self.level == "raid5" and len(current) < len(disks):
-            return
-        areas = [np.frombuffer(disk.content(DATA, newest.size * SECTOR), np.uint8) for disk in current]
+        states = [disk.state() for disk in disks]
+        now = standing(states)
+        current = [disk for disk in disks if disk.name not in now.lost]
+        if len(current) == 1 or (self.level == "raid5" and len(current) < len(disks)):
+            return  # nothing is left that could agree
+        if now.dirty:
+            raise Violation("the array was closed and is not clean")
+        length = max(mark.size for state in states if (mark := read_superblock(state))) * SECTOR
+        areas = [np.frombuffer(disk.content(DATA, length), np.uint8) for disk in current]
         wrong = reduce(np.bitwise_xor, areas) if self.level == "raid5" else _differences(areas)
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
@@ -144,10 +145,6 @@ def _differences(areas: Sequence[np.ndarray[Any, Any]]) -> Any:
     return reduce(np.bitwise_or, [area ^ areas[0] for area in areas])
 
 
-def _current(mark: Superblock, newest: Superblock) -> bool:
-    return newest.events - mark.events <= 1 and newest.role_of(mark.dev_number) < newest.raid_disks
-
-
 def read_superblock(state: DiskState) -> Superblock | None:
     return Superblock.parse(b"".join(load(state.visible, OFFSET, SIZE)), state.size)
 
@@ -160,12 +157,17 @@ class Standing(NamedTuple):
 
 
 def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) -> Standing:
-    """By the newest superblock alone: is the array dirty, and which members does it disown or miss?"""
+    """By the newest superblocks alone: is the array dirty, and which members do they disown or miss?"""
     marks = {state.name: mark for state in states if state.name not in absent and (mark := read_superblock(state))}
-    newest = max(marks.values(), key=lambda mark: mark.events)
-    lost = [name for name, mark in marks.items() if newest.role_of(mark.dev_number) >= ROLE_FAULTY]
-    dirty = any(mark.resync_offset != RESYNC_DONE for mark in marks.values() if mark.events == newest.events)
+    events = max(mark.events for mark in marks.values())
+    newest = [mark for mark in marks.values() if mark.events == events]
+    lost = [name for name, mark in marks.items() if any(_disowned(mark, other) for other in newest)]
+    dirty = any(mark.resync_offset != RESYNC_DONE for mark in newest)
     return Standing(dirty, tuple(lost) + tuple(sorted(absent)))
+
+
+def _disowned(mark: Superblock, other: Superblock) -> bool:
+    return other.role_of(mark.dev_number) >= ROLE_FAULTY
 
 
 def draw(seed: int, level: str | None = None) -> ArraySubject:

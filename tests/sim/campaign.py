@@ -97,6 +97,7 @@ def live(
                 prepare(sim)
             user = User(sim, device, oracle)
             await user.work(work)
+            await user.step(Step("read", 0, device.geometry.size))
             try:
                 await device.aclose()
             except DeviceError as error:

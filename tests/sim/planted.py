@@ -1,0 +1,181 @@
+"""Planted bugs: each is a mistake that a campaign has to find, or it is not worth its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from orionfs.array.array import _Mark
+from orionfs.array.superblock import OFFSET
+from orionfs.array.transfer import Transfer, write_all
+
+
+class Bug(NamedTuple):
+    """A patch for a running array, the level where it shows, and whether a member has to fail for that."""
+
+    name: str
+    level: str
+    with_fault: bool
+    patch: Callable[[Any], None]
+
+
+def swap(thing: Any, name: str, new: Any) -> Any:
+    """Replace a method of one object; what was there.  An unknown name is an error: the plant would be nothing."""
+    old = getattr(thing, name)
+    setattr(thing, name, new)
+    return old
+
+
+async def nothing(*_arguments: Any) -> None:
+    """What the bug does instead."""
+
+
+def no_dirty_mark(array: Any) -> None:
+    async def mark() -> None:
+        array._mark = _Mark.DIRTY
+        array._dirtied.set()
+
+    swap(array, "_mark_dirty", mark)
+
+
+def clean_without_flush(array: Any) -> None:
+    swap(array, "_flush_or_lose", nothing)
+
+
+def flush_does_nothing(array: Any) -> None:
+    swap(array, "flush", nothing)
+
+
+def superblocks_not_flushed(array: Any) -> None:
+    async def put(member: Any, image: bytes) -> None:
+        await member.present.write(OFFSET, [image])
+
+    swap(array._superblocks, "_put", put)
+
+
+def loss_not_recorded(array: Any) -> None:
+    async def forget() -> None:
+        array._unrecorded = False
+
+    swap(array, "_record_losses", forget)
+
+
+def loss_recorded_at_the_next_flush(array: Any) -> None:
+    record = swap(array, "_record_losses", nothing)
+    flush = array.flush
+
+    async def late() -> None:
+        await record()
+        await flush()
+
+    swap(array, "flush", late)
+
+
+def flush_failures_ignored(array: Any) -> None:
+    flush_members = array._flush_members
+
+    async def all_well() -> list[Any]:
+        await flush_members()
+        return []
+
+    swap(array, "_flush_members", all_well)
+
+
+def write_failures_ignored(array: Any) -> None:
+    swap(array._engine, "_settle", nothing)
+
+
+def last_member_written_late(array: Any) -> None:
+    """Acknowledges before the last of the members that a write concerns has it: parity, or the second copy."""
+    engine = array._engine
+    late: list[Transfer] = []
+    name = "_commit" if hasattr(engine, "_commit") else "write"
+
+    async def commit(transfers: list[Transfer], first: int, end: int) -> None:
+        await drain()
+        await original(transfers[:-1], first, end)
+        late.extend(_copy(transfer) for transfer in transfers[-1:])
+
+    async def write(offset: int, buffers: Any, length: int) -> None:
+        await drain()
+        active = swap(engine, "_active", engine._active[:-1] or engine._active)
+        try:
+            await original(offset, buffers, length)
+        finally:
+            left_out = [member for member in active if member.active and member not in engine._active]
+            engine._active = [member for member in active if member.active]
+        late.extend(_copy(Transfer(member.slot, offset, offset + length, buffers)) for member in left_out)
+
+    async def drain() -> None:
+        waiting, late[:] = late[:], []
+        await write_all(engine.members, waiting)
+
+    async def flush_members() -> Any:
+        await drain()
+        return await flush()
+
+    original = swap(engine, name, commit if name == "_commit" else write)
+    flush = swap(array, "_flush_members", flush_members)
+
+
+def _copy(transfer: Transfer) -> Transfer:
+    buffers = [memoryview(bytes(buffer)) for buffer in transfer.buffers]
+    return Transfer(transfer.slot, transfer.offset, transfer.end, buffers)
+
+
+def resync_does_nothing(array: Any) -> None:
+    swap(array._engine, "sync_units", nothing)
+
+
+def resync_stops_halfway(array: Any) -> None:
+    sync = array._engine.sync
+    if sync.position < sync.unit_count:
+        sync.position = max(sync.position, sync.unit_count // 2)
+
+
+def no_resync_after_an_unclean_stop(array: Any) -> None:
+    array._engine.sync.position = array._engine.sync.unit_count
+
+
+def reads_any_copy_while_they_may_differ(array: Any) -> None:
+    engine = array._engine
+    turn = iter(range(1 << 30))
+    swap(engine, "_source", lambda _offset: engine._active[next(turn) % len(engine._active)])
+
+
+def zeros_for_what_cannot_be_read(array: Any) -> None:
+    async def zeros(transfer: Transfer, _error: Any) -> None:
+        for view in transfer.buffers:
+            view[:] = bytes(len(view))
+
+    swap(array._engine, "_reconstruct", zeros)
+
+
+BUGS = [
+    Bug("no dirty mark", "raid1", False, no_dirty_mark),
+    Bug("no dirty mark", "raid5", False, no_dirty_mark),
+    Bug("marked clean without a flush", "raid1", False, clean_without_flush),
+    Bug("marked clean without a flush", "raid5", False, clean_without_flush),
+    Bug("flush does nothing", "linear", False, flush_does_nothing),
+    Bug("flush does nothing", "raid0", False, flush_does_nothing),
+    Bug("flush does nothing", "raid1", False, flush_does_nothing),
+    Bug("flush does nothing", "raid5", False, flush_does_nothing),
+    Bug("superblocks are not flushed", "raid1", False, superblocks_not_flushed),
+    Bug("superblocks are not flushed", "raid5", False, superblocks_not_flushed),
+    Bug("a loss is not recorded", "raid1", True, loss_not_recorded),
+    Bug("a loss is not recorded", "raid5", True, loss_not_recorded),
+    Bug("a loss is recorded at the next flush", "raid1", True, loss_recorded_at_the_next_flush),
+    Bug("flush failures are ignored", "raid1", True, flush_failures_ignored),
+    Bug("flush failures are ignored", "raid5", True, flush_failures_ignored),
+    Bug("write failures are ignored", "raid1", True, write_failures_ignored),
+    Bug("write failures are ignored", "raid5", True, write_failures_ignored),
+    Bug("acknowledged before the last copy", "raid1", True, last_member_written_late),
+    Bug("acknowledged before the parity", "raid5", True, last_member_written_late),
+    Bug("the resync does nothing", "raid1", False, resync_does_nothing),
+    Bug("the resync does nothing", "raid5", False, resync_does_nothing),
+    Bug("the resync stops halfway", "raid5", False, resync_stops_halfway),
+    Bug("no resync after an unclean stop", "raid1", False, no_resync_after_an_unclean_stop),
+    Bug("no resync after an unclean stop", "raid5", False, no_resync_after_an_unclean_stop),
+    Bug("any copy is read while they may differ", "raid1", False, reads_any_copy_while_they_may_differ),
+    Bug("zeros for what cannot be read", "raid5", True, zeros_for_what_cannot_be_read),
+]
