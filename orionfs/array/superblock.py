@@ -26,6 +26,9 @@ MAX_ROLES = (SIZE - FIXED_SIZE) // 2
 #: ``resync_offset`` of an array whose redundancy is in order throughout.
 RESYNC_DONE = 2**64 - 1
 
+#: Counting on from here never overflows; nobody has got this far by updating superblocks.
+MAX_EVENTS = 2**63
+
 ROLE_JOURNAL = 0xFFFD
 ROLE_FAULTY = 0xFFFE
 ROLE_SPARE = 0xFFFF
@@ -237,6 +240,8 @@ class Superblock:
             raise _damaged(f"its superblock names level {self.level}, which MD does not have")
         if not 1 <= self.raid_disks <= MAX_ROLES:
             raise _damaged(f"its superblock claims an array of {self.raid_disks} members")
+        if self.events > MAX_EVENTS:
+            raise _damaged(f"its superblock claims {self.events} events, more than can have happened")
         if self.data_offset * SECTOR < OFFSET + self.length():
             raise _damaged(f"its superblock places the data at sector {self.data_offset}, on top of itself")
         if self.size > self.data_size and self.level not in (LEVEL_LINEAR, 0):

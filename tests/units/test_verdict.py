@@ -524,7 +524,7 @@ FIELDS = {
     "size": st.sampled_from([0, 64, 2048]),
     "raid_disks": st.sampled_from([1, 2, 4, 5, 1920]),
     "dev_number": st.integers(0, 6) | st.just(2**32 - 1),
-    "events": st.sampled_from([0, 1, 8, 9, 10, 11, 2**64 - 1]),
+    "events": st.sampled_from([0, 1, 8, 9, 10, 11, md.MAX_EVENTS]),
     "feature_map": st.sampled_from([0, 0x1000, *md.FEATURE_NAMES]),
     "resync_offset": st.sampled_from([0, 1, RESYNC_DONE]),
     "dev_roles": st.lists(st.sampled_from([0, 1, 2, 3, 4, 2000, 0xFFFD, ROLE_FAULTY, ROLE_SPARE]), max_size=6),
