@@ -421,7 +421,7 @@ class Array(StorageDevice):
     def _why(self) -> list[str]:
         reasons = [self._failed] if self._failed else []
         reasons += [f"{member.label}: {member.why}" for member in self._members if not member.active]
-        if self._engine.sync.needed:
+        if self._engine.sync.needed and not self._failed:
             reasons.append(self._resync.trouble or "redundancy is being proven after an unclean stop or a failed write")
         return reasons + list(self._notices)
 

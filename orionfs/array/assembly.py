@@ -12,12 +12,15 @@ from orionfs.array.levels import BY_MD_LEVEL
 from orionfs.array.member import Member
 from orionfs.array.mirror import MirrorEngine
 from orionfs.array.parity import ParityEngine
-from orionfs.array.superblock import OFFSET, SIZE, NoSuperblock, Superblock
+from orionfs.array.superblock import Superblock
+from orionfs.array.superblock_io import read_superblock
 from orionfs.array.verdict import Candidate, Expectation, SetAside, Verdict, judge
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import OrionError
 from orionfs.units import SECTOR, round_down
+
+_BY_FORCE = "it was started by force, dirty and degraded: check the data of the lost member"
 
 
 class Source(NamedTuple):
@@ -58,7 +61,7 @@ async def assemble(
         events=events,
         read_only=read_only,
         resync_from=verdict.resync_from,
-        notices=[notice for notice in verdict.notices if not notice.startswith("degraded")],
+        notices=[_BY_FORCE] if verdict.dirty and engine.redundant and not engine.can_sync and force else [],
         idle_devices=[
             device for device in devices.values() if device and all(device is not member.device for member in members)
         ],
@@ -74,17 +77,11 @@ async def examine(source: Source) -> Candidate:
     device = source.device
     if device is None:
         return Candidate(source.label, problem=source.problem, state="missing")
-    raw = bytearray(SIZE)
     size = device.geometry.size
     try:
-        if size < OFFSET + SIZE:
-            return Candidate(source.label, size, problem=f"{size} bytes are too few for a member", state="damaged")
-        await device.read(OFFSET, [raw])
-        return Candidate(source.label, size, Superblock.parse(raw, size))
-    except NoSuperblock as error:
-        return Candidate(source.label, size, problem=error.message, state="foreign")
+        return Candidate(source.label, size, await read_superblock(device))
     except OrionError as error:
-        return Candidate(source.label, size, problem=error.message, state="damaged")
+        return Candidate.without(source.label, size, error)
 
 
 def build_engine(superblock: Superblock, members: Sequence[Member], faults: Faults) -> Engine:
