@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,9 +22,12 @@ class Lanes:
         self._name = name
         self._count = count
         self._lanes: list[_Lane] = []
+        self._closed = False
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
-        """Call ``function(*args)`` on the least busy lane.  Cannot be cancelled."""
+        """Call ``function(*args)`` on the least busy lane.  Cannot be cancelled; EBADF (OSError) once it is closed."""
+        if self._closed:
+            raise OSError(errno.EBADF, "it is closed")
         lane = min(self._lanes, key=_load, default=None)
         if lane is None or (lane.load and len(self._lanes) < self._count):
             lane = _Lane(self._threads.worker(self._name))
@@ -35,7 +39,8 @@ class Lanes:
             lane.load -= 1
 
     async def aclose(self) -> None:
-        """Wait until every call is done, then end the workers."""
+        """Take no more calls, wait until all are done, and end the workers.  Idempotent."""
+        self._closed = True
         while self._lanes:
             lane = self._lanes.pop()
             if lane.load:
