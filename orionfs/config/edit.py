@@ -28,11 +28,7 @@ def add_array(path: Path, array: ArraySpec, hostfs: HostFs) -> None:
     that is used already), and what :func:`~orionfs.config.load.load_spec` raises.
     """
     document = _open(path)
-    arrays = document.get("array")
-    if not isinstance(arrays, AoT):
-        arrays = tomlkit.aot()
-        document["array"] = arrays
-    arrays.append(array_table(array))
+    _arrays(document, path).append(array_table(array))
     _write(path, document, hostfs)
 
 
@@ -105,11 +101,16 @@ def _open(path: Path) -> tomlkit.TOMLDocument:
     return tomlkit.parse(file.read_bytes().decode())
 
 
-def _find(document: tomlkit.TOMLDocument, path: Path, name: str) -> tuple[AoT, int]:
+def _arrays(document: tomlkit.TOMLDocument, path: Path) -> AoT:
     arrays = document["array"]
     if not isinstance(arrays, AoT):
         hint = "begin each array with a line [[array]]"
         raise ConfigError("array is an inline list, which cannot be edited", hint=hint, path=str(spec_path(path)))
+    return arrays
+
+
+def _find(document: tomlkit.TOMLDocument, path: Path, name: str) -> tuple[AoT, int]:
+    arrays = _arrays(document, path)
     for position, table in enumerate(arrays):
         if table["name"] == name:
             return arrays, position

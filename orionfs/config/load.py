@@ -87,7 +87,11 @@ def spec_path(path: Path) -> Path:
     Raises :class:`~orionfs.errors.NotFound` for a folder without one.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 (symbolic links stay: paths in the file are relative to this one)
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if not is_folder:
         return path
     file = path / SPEC_NAME
     if not os.path.lexists(file):
