@@ -73,7 +73,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     arguments = parse.parse_args(argv)
     suite = load_suite(arguments.suite)
     if arguments.list:
-        print("\n".join(row.name for row in suite.rows))
+        _print("".join(f"{row.name}\n" for row in suite.rows))
         return 0
     if arguments.only:
         try:
@@ -98,9 +98,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tools/bench: interrupted; everything is unmounted and stopped", file=sys.stderr)
         return 130
-    sys.stdout.write(report.to_text(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(report.to_json(result), indent=2) + "\n")
+    _print(report.to_text(result))
     return 0 if result.met else 1
 
 
@@ -178,14 +178,15 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 
 def _interrupt_once(exits: ExitStack) -> None:
-    """SIGINT and SIGTERM end the measurement once; while things are taken down they are ignored."""
+    """A signal to end ends the measurement once; while things are taken down, further ones are ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         exits.callback(signal.signal, number, signal.signal(number, interrupt))
 
 
@@ -206,6 +207,13 @@ def _available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise NotMeasured("/proc/meminfo has no MemAvailable")
+
+
+def _print(text: str) -> None:
+    """Write *text* to standard output.  Everything is down by now, so a reader that has gone may end this as a filter."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _tell(what: str) -> None:
