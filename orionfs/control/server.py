@@ -177,7 +177,7 @@ class ControlServer:
             await self._audit(record)
         except OSError as error:
             if self._audit_works:
-                logger.warning("the audit log cannot be written: %s", error)
+                logger.warning("the audit log cannot be written: %s", error.strerror or error)
             self._audit_works = False
         else:
             self._audit_works = True
