@@ -11,7 +11,7 @@ GIB = 1 << 30
 
 _BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 _DECIMAL = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-_SIZE = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(?:([KMGTPE])?(iB|B)?)\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(?:([KMGTPE])?(iB|B)?)\s*", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str | int) -> int:

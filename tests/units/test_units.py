@@ -31,7 +31,26 @@ def test_sizes_are_read_as_truncate_reads_them(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "big", "-1", "1X", "K", "1,5G", "0.3KiB", "1.5", "1 2", "0x10", "1e3", -1, True, 1.5, None, "\u0661K"]
+    "text",
+    [
+        "",
+        "big",
+        "-1",
+        "1X",
+        "K",
+        "1,5G",
+        "0.3KiB",
+        "1.5",
+        "1 2",
+        "0x10",
+        "1e3",
+        -1,
+        True,
+        1.5,
+        None,
+        "\u0661K",
+        "1\u212a",
+    ],
 )
 def test_what_is_not_a_size_is_refused(text):
     with pytest.raises(ValueError, match=r"is not a|is negative"):
