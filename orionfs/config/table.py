@@ -46,9 +46,11 @@ class Table:
 
     @property
     def line(self) -> int:
+        """Where the table begins in the file."""
         return self.document.index.line(*self.place)
 
     def line_of(self, *keys: str | int) -> int:
+        """The line of the value under *keys*."""
         return self.document.index.line(*self.place, *keys)
 
     def problem(self, key: str | int | None, message: str, hint: str, *rest: int) -> None:
@@ -69,6 +71,7 @@ class Table:
         return value
 
     def boolean(self, key: str, default: bool = False) -> bool:
+        """True or false; *default* if it is absent, or is neither, which is a problem."""
         value = self.take(key)
         if value is None or isinstance(value, bool):
             return default if value is None else value
@@ -76,6 +79,7 @@ class Table:
         return default
 
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
+        """One of *choices*; None if it is absent, or is none of them, which is a problem."""
         value = self.take(key)
         if value is None or (isinstance(value, str) and value in choices):
             return value

@@ -41,13 +41,16 @@ class Answers:
         }
 
     async def ping(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        """Who answers."""
         mount = self._mount()
         return {"pid": os.getpid(), "version": mount["version"], "mountpoint": mount["mountpoint"]}
 
     async def status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        """The report that ``.orionfs/status.json`` holds."""
         return self._report()
 
     async def list(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        """Every object of the mount, in a line each."""
         mount = self._mount()
         objects = [
             {
@@ -75,6 +78,7 @@ class Answers:
         raise NotFound(f"{mount['mountpoint']} has no object {wanted}", hint=f"it has: {listed}")
 
     async def events(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The events after ``since``; waits up to ``wait_s`` seconds for the first."""
         since = arguments.get("since", 0)
         with trio.move_on_after(arguments.get("wait_s", 0)):
             await self._events.wait(since)
@@ -82,9 +86,11 @@ class Answers:
         return {"schema": "orionfs.events/1", "last": self._events.last, "events": events}
 
     async def metrics(self, _arguments: dict[str, Any]) -> str:
+        """The counters, in the text format of Prometheus."""
         return metrics.render(self._report())
 
     async def config(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as it was when it was mounted."""
         return {"schema": "orionfs.config/1", "path": self._mount()["spec"], "text": self._config_text}
 
     def _mount(self) -> dict[str, Any]:

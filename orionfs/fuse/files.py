@@ -39,7 +39,7 @@ class OpenFile(abc.ABC):
 
     async def read(self, offset: int, length: int) -> memoryview | bytes:
         """The bytes.  Only called after :meth:`read_now` has declined."""
-        raise NotImplementedError(f"{type(self).__name__} never waits")
+        raise AssertionError(f"{type(self).__name__} never waits")
 
     def write_now(self, offset: int, data: bytes) -> int | None:
         """How many bytes were stored, if that takes no waiting."""
@@ -47,7 +47,7 @@ class OpenFile(abc.ABC):
 
     async def write(self, offset: int, data: bytes) -> int:
         """How many bytes were stored.  Only called after :meth:`write_now` has declined."""
-        raise NotImplementedError(f"{type(self).__name__} never waits")
+        raise AssertionError(f"{type(self).__name__} never waits")
 
     async def sync(self) -> None:  # noqa: B027 - what cannot be written needs no sync
         """Make what was written durable."""
