@@ -210,7 +210,7 @@ def _available_memory() -> int:
 
 
 def _print(text: str) -> None:
-    """Write *text* to standard output.  Everything is down by now, so a reader that has gone may end this as a filter."""
+    """Write *text* to standard output.  Everything is down by now, so a reader that has gone may end this."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.write(text)
     sys.stdout.flush()
