@@ -42,11 +42,13 @@ def find_holders(
     return holders
 
 
-def find_namespaces(device: str, *, proc: Path = _PROC) -> list[Holder]:
-    """The processes that still have the filesystem *device* (``MAJOR:MINOR``) mounted in their mount namespace.
+def find_namespaces(gone: Mount, *, proc: Path = _PROC) -> list[Holder]:
+    """The processes that still have the filesystem of *gone* mounted in their mount namespace.
 
-    One process for each namespace.  Containers keep a mount alive like this after it is gone everywhere else.
+    One process for each namespace.  Containers keep a mount alive like this after it is gone everywhere else.  The
+    device number alone does not tell: the kernel gives it to the next mount as soon as the filesystem is gone.
     """
+    identity = gone.device, gone.type, gone.source, gone.super_options
     seen: set[str] = set()
     holders = []
     for pid in _processes(proc):
@@ -57,7 +59,7 @@ def find_namespaces(device: str, *, proc: Path = _PROC) -> list[Holder]:
         seen.add(namespace)
         text = _text(process / "mountinfo") or ""
         for mount in parse_mountinfo(text):
-            if mount.device == device:
+            if (mount.device, mount.type, mount.source, mount.super_options) == identity:
                 holders.append(Holder(f"the mount namespace of {_name(process, pid)}", mount.mountpoint))
     return holders
 

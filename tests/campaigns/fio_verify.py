@@ -21,7 +21,8 @@ def one(file: Path, level: str, pattern: str, direct: bool, size: str) -> list[s
     done = stage.run(
         "fio", "--name=verify", f"--filename={file}", f"--rw={rw}", f"--bs={block}", f"--direct={int(direct)}",
         "--numjobs=4", f"--size={size}", f"--offset_increment={size}", "--verify=crc32c", "--do_verify=1",
-        "--verify_fatal=1", "--verify_state_save=0", "--ioengine=libaio", "--iodepth=4", "--group_reporting", "--output-format=json",
+        "--verify_fatal=1", "--verify_state_save=0", "--ioengine=libaio", "--iodepth=4",
+        "--group_reporting", "--output-format=json",
         check=False,
     )  # fmt: skip
     start = done.stdout.find("{")  # fio warns about jobs that share a file; these have parts of their own

@@ -1,5 +1,6 @@
 """Who keeps a mount busy: found by links alone, so that nothing waits for the mount."""
 
+import dataclasses
 import mmap
 import os
 import sys
@@ -46,9 +47,11 @@ def test_a_mount_on_top_is_named(tmp_path):
 def test_namespaces_that_see_a_filesystem_are_found_once():
     here = mount_of(read_mounts(), os.path.realpath(sys.executable))
     assert here is not None
-    found = find_namespaces(here.device)
+    found = find_namespaces(here)
     assert found
     assert all("mount namespace of" in holder.who for holder in found)
+    # A device number that was given away again: somebody else's mount, not this one.
+    assert find_namespaces(dataclasses.replace(here, source="something else")) == []
 
 
 def test_a_long_list_is_cut_with_the_number_of_the_rest():
