@@ -194,9 +194,8 @@ async def is_zero(device: StorageDevice) -> bool:
     """Whether every byte of *device* reads as zero.  Reads what is stored, up to the first byte that is not."""
     buffer = bytearray(MIB)
     zeros = bytes(MIB)
-    async for extent in device.extents(0, device.geometry.size):
-        if extent.kind is not Kind.DATA:
-            continue
+    stored = [extent async for extent in device.extents(0, device.geometry.size) if extent.kind is Kind.DATA]
+    for extent in stored:
         offset = extent.offset
         while offset < extent.end:
             view = memoryview(buffer)[: min(MIB, extent.end - offset)]

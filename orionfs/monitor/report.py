@@ -71,7 +71,6 @@ def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict
 def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
     details = dict(description.details)
     members = [_member(child, slot) for slot, child in enumerate(description.children)]
-    job = details.get("job")
     return {
         "name": description.name,
         "level": details.pop("level", ""),
@@ -87,7 +86,7 @@ def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
         "why": _why(list(details.pop("why", [])), members),
         "effect": details.pop("effect", ""),
         "next": details.pop("next", "") or _next(description, members, mount),
-        "job": details.pop("job", None) if job else None,
+        "job": details.pop("job", None) or None,
         "members": members,
         "counters": dict(description.counters),
         "details": details,

@@ -116,11 +116,11 @@ def _count(number: int) -> str:
     """*number* in at most four characters, as zpool shows error counters."""
     if number < 10_000:
         return str(number)
-    for unit in ("K", "M", "G"):
+    for unit in "KMGTP":
         number //= 1000
         if number < 1000:
             return f"{number}{unit}"
-    return f"{number}T"
+    return "many"
 
 
 def plain(text: str) -> str:
