@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,7 +63,8 @@ class ControlClient:
         request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
         self._socket.settimeout(self._timeout_s if timeout_s is None else timeout_s)
         try:
-            self._socket.sendall(request)
+            with suppress(BrokenPipeError, ConnectionResetError):  # turned away already: the reason waits to be read
+                self._socket.sendall(request)
             line = self._read_line()
         except OSError as error:
             raise self._translate(error) from error
