@@ -61,7 +61,7 @@ class BlockDevice(DescriptorDevice):
         return cls(opened, number, name=name or path, environment=environment)
 
     async def _fill_zeroes(self, offset: int, length: int) -> None:
-        await self._writing.run(_zero_out, self._descriptor, offset, length)
+        await self._reshape(_zero_out, offset, length)
 
     def describe(self) -> Description:
         return Description(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import trio
@@ -30,6 +30,9 @@ UNFLUSHED_LIMIT = 64 << 20
 _READ_LANES = 4
 _WRITE_LANES = 2
 _BOUNCE = 1 << 20
+
+# While the kernel releases or zeroes a range, every writer of the file waits for it; in steps, they get their turn.
+_RESHAPE_STEP = 1 << 30
 
 
 class DescriptorDevice(StorageDevice):
@@ -69,6 +72,7 @@ class DescriptorDevice(StorageDevice):
         self._flushing = Lanes(environment.threads, f"{name} flush", 1)
         self._bounce_reads = self._bounce_writes = False
         self._no_holes = False
+        self._reshaping = 0
 
         # Bytes ever written, and how many of them the last flush covered.  It begins with one that is not covered: a
         # process that was killed may have left writes in the page cache, and our first flush has to vouch for them.
@@ -104,7 +108,7 @@ class DescriptorDevice(StorageDevice):
         length = len(buffers[0]) if len(buffers) == 1 else total_length(buffers)
         if offset < 0 or offset + length > self._size or (offset | length) & self._misaligned:
             self.check(offset, length)
-        if not self._writes_inline:
+        if not self._writes_inline or self._reshaping:
             return False
         try:
             if self._never_waits:
@@ -281,33 +285,47 @@ class DescriptorDevice(StorageDevice):
     async def discard(self, offset: int, length: int) -> None:
         self.check(offset, length)
         self._check_writable()
-        if length:
+        try:
             await self._punch(offset, length)
+        except OSError as error:
+            raise self._failed(error, "discard", offset, length) from error
 
     async def write_zeroes(self, offset: int, length: int) -> None:
         self.check(offset, length)
         self._check_writable()
-        if length and not await self._punch(offset, length):
-            await self._fill_zeroes(offset, length)
-
-    async def _fill_zeroes(self, offset: int, length: int) -> None:
-        """Zero a range of a medium that has no holes."""
-        await super().write_zeroes(offset, length)
+        try:
+            if not await self._punch(offset, length):
+                await self._fill_zeroes(offset, length)
+        except OSError as error:
+            raise self._failed(error, "zero", offset, length) from error
 
     async def _punch(self, offset: int, length: int) -> bool:
-        """Release the range, which reads as zeros then; False, and nothing changed, where that is not possible."""
+        """Release the range, which reads as zeros then; False where the medium has no holes.  Raises OSError."""
         if self._no_holes:
             return False
         try:
-            await self._writing.run(punch_hole, self._descriptor, offset, length)
+            await self._reshape(punch_hole, offset, length)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
-                self._no_holes = True
-                return False
-            raise self._failed(error, "zero", offset, length) from error
-        finally:
-            self._dirtied += 1
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            self._no_holes = True
+            return False
         return True
+
+    async def _fill_zeroes(self, offset: int, length: int) -> None:
+        """Zero a range of a medium that has no holes.  May raise OSError."""
+        await super().write_zeroes(offset, length)
+
+    async def _reshape(self, function: Callable[[int, int, int], None], offset: int, length: int) -> None:
+        """Have a worker call ``function(descriptor, offset, length)``, step by step.  Raises OSError."""
+        self._reshaping += 1
+        try:
+            for start in range(offset, offset + length, _RESHAPE_STEP):
+                step = min(_RESHAPE_STEP, offset + length - start)
+                await self._writing.run(function, self._descriptor, start, step)
+        finally:
+            self._reshaping -= 1
+            self._dirtied += 1
 
     # --- the rest --------------------------------------------------------------------------------------------------
 

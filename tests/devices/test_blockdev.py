@@ -1,5 +1,7 @@
 """BlockDevice: the kernel's block devices, exclusively."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 from orionfs.backends import OpenOptions, open_backend
 from orionfs.backends.blockdev import BlockDevice
 from orionfs.environment import Environment
-from orionfs.errors import ConfigError, InUse, NotFound, ReadOnly
+from orionfs.errors import ConfigError, InUse, MediaError, NotFound, ReadOnly
 from orionfs.units import MIB
 
 pytestmark = pytest.mark.root
@@ -104,6 +106,21 @@ async def test_a_device_that_takes_no_writes_can_be_read(attach):
     await device.read(0, [bytearray(4096)])
     with pytest.raises(ReadOnly):
         await device.write(0, [bytes(4096)])
+    await device.aclose()
+
+
+async def test_a_failure_to_zero_is_told(attach, monkeypatch):
+    def fail(number):
+        def call(*args):
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    device = await open_device(attach())
+    monkeypatch.setattr("orionfs.backends.descriptor.punch_hole", fail(errno.EOPNOTSUPP))
+    monkeypatch.setattr(fcntl, "ioctl", fail(errno.EIO))
+    with pytest.raises(MediaError, match="cannot zero 4096 bytes at 0"):
+        await device.write_zeroes(0, 4096)
     await device.aclose()
 
 

@@ -1,7 +1,6 @@
 """Lanes: another worker only when all are busy, and an end that waits."""
 
 import threading
-from contextlib import contextmanager
 
 import pytest
 import trio
@@ -9,15 +8,7 @@ import trio.testing
 
 from orionfs.backends.lanes import Lanes
 from orionfs.threads import SystemThreads
-
-
-@contextmanager
-def opened(gate):
-    """Open the gate at the end whatever happens: what waits at it on a worker cannot be cancelled."""
-    try:
-        yield
-    finally:
-        gate.set()
+from tests.devices.kit import opened
 
 
 async def test_one_worker_serves_as_long_as_one_is_enough():
