@@ -489,3 +489,13 @@ def test_doctor_finds_nothing_wrong_with_a_mount_that_answers(orionctl, daemon):
 def test_every_parser_can_be_built():
     for command in COMMANDS:
         assert command_parser(command, load(command)).prog == f"orionctl {command}"
+
+
+def test_unmount_takes_away_the_record_of_a_dead_daemon(orionctl, tmp_path: Path, runtime_folder: Path):
+    dead = register(tmp_path / "m0", tmp_path / "m0.toml", ("tank",), "2026-11-20T17:48:03.250Z")
+    record = dead.socket.with_suffix(".json")
+    record.write_text(record.read_text().replace(f'"birth": {dead.birth}', '"birth": 1'))
+    code, _out, err = orionctl("unmount")
+    assert (code, err) == (0, "orionctl: it was not mounted any more; the record of its daemon is removed\n")
+    assert not record.exists()
+    assert orionctl("unmount", tmp_path / "m0")[0] == 3

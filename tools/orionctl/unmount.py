@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from orionfs.control.runtime import find, resolve_mountpoint
+from orionfs.control.runtime import Registration, all_mounts, find, resolve_mountpoint, unregister
 from orionfs.errors import NoDaemon, NotFound
 from orionfs.tools.orionctl.output import Output
 
@@ -21,25 +21,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    from orionfs.tools.unmounting import unmount
-
-    mountpoint = _mountpoint(arguments)
+    target = arguments.mount if arguments.mount is not None else arguments.target
+    registration = _registration(target)
+    mountpoint = str(registration.mountpoint if registration else resolve_mountpoint(target))
     if arguments.dry_run:
         output.result("unmount", {"mountpoint": mountpoint, "unmounted": False}, f"would unmount {mountpoint}")
         return 0
-    note = unmount(mountpoint, lazy=arguments.lazy, force=arguments.force)
+    note = _unmount(mountpoint, registration, lazy=arguments.lazy, force=arguments.force)
     if note:
         output.note(note)
-    output.result("unmount", {"mountpoint": mountpoint, "unmounted": True, "note": note or ""}, "")
+    output.result("unmount", {"mountpoint": mountpoint, "unmounted": True, "note": note}, "")
     return 0
 
 
-def _mountpoint(arguments: argparse.Namespace) -> str:
-    """Also that of a mount whose daemon is gone: taking those away is half of what this command is for."""
-    target = arguments.mount if arguments.mount is not None else arguments.target
+def _registration(target: str | None) -> Registration | None:
+    """The mount that *target* names, also one whose daemon is gone: to take those away is half of this command's use.
+
+    None if it is not registered but a place that could be mounted.
+    """
     try:
-        return str(find(target).mountpoint)
+        return find(target)
     except (NoDaemon, NotFound):
+        stale = [mount for mount in all_mounts() if target is None or mount.mountpoint == resolve_mountpoint(target)]
+        if len(stale) == 1:
+            return stale[0]
         if target is None or not Path(target).parent.is_dir():
             raise
-    return str(resolve_mountpoint(target))
+    return None
+
+
+def _unmount(mountpoint: str, registration: Registration | None, *, lazy: bool, force: bool) -> str:
+    """What there is to say about the unmount; a dead daemon's record goes with its mount."""
+    from orionfs.tools.unmounting import unmount
+
+    dead = registration is not None and not registration.alive
+    try:
+        note = unmount(mountpoint, lazy=lazy, force=force)
+    except NotFound:
+        if not dead:
+            raise
+        note = "it was not mounted any more; the record of its daemon is removed"
+    if dead and registration is not None:
+        unregister(registration)
+    return note or ""
