@@ -112,18 +112,24 @@ class Operations:
 
         Mode, owner, group and times of a device file are on disk when this returns; if they cannot be saved, they stay
         as they were and the reason is raised.  A size other than the present one is refused, ignored, or zeroes what is
-        behind it, as the object's ``truncate`` says; the size itself never changes.
+        behind it, as the object's ``truncate`` says; the size itself never changes.  After zeroing, this one answer has
+        the size that was asked for and expires at once: only then the kernel drops what it has cached of the rest.
         """
         node = self._node(inode)
         if not isinstance(node, DeviceNode):
             raise _refusal(node, f"{node.path or 'the root'} cannot be changed")
         exposed = node.exposed
+        zeroed = False
         if changes.size is not None:
-            await self._truncate(exposed, changes.size)
+            zeroed = await self._truncate(exposed, changes.size)
         values = {name: getattr(changes, name) for name in _SETTABLE if getattr(changes, name) is not None}
         if values:
             await self._set_attributes(exposed, values)
-        return node.stat()
+        found = node.stat()
+        if zeroed and changes.size is not None:
+            found.size = changes.size
+            found.attribute_timeout_s = 0.0
+        return found
 
     async def access(self, inode: int, mask: int, uid: int, gid: int) -> bool:
         """Whether *uid* and *gid* may do what *mask* (R_OK, W_OK, X_OK) says, by the permission bits.
@@ -333,18 +339,19 @@ class Operations:
         node = self._node(inode)
         return node.exposed.xattrs() if isinstance(node, DeviceNode) else {}
 
-    async def _truncate(self, exposed: Exposed, size: int) -> None:
-        """Do what the object's ``truncate`` says about making it *size* bytes long."""
+    async def _truncate(self, exposed: Exposed, size: int) -> bool:
+        """Do what the object's ``truncate`` says about making it *size* bytes long; whether that zeroed anything."""
         exposed.check_writable()
         capacity = exposed.device.geometry.size
         if size == capacity or exposed.truncate == "ignore":
-            return
+            return False
         if exposed.truncate == "refuse":
             raise OSError(errno.EPERM, f"{exposed.key} has a fixed size; write with conv=notrunc")
         if size > capacity:
             raise OSError(errno.EFBIG, f"{exposed.key} cannot grow beyond its {capacity} bytes")
         exposed.attributes.mtime_ns = exposed.attributes.ctime_ns = self.tree.clock.wall_ns()
         await exposed.device.write_zeroes(size, capacity - size)
+        return True
 
     async def _set_attributes(self, exposed: Exposed, values: dict[str, int]) -> None:
         attributes = exposed.attributes

@@ -7,6 +7,7 @@ answer comes when the mount is usable.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -91,6 +92,11 @@ class Daemon:
         ram = self.devices[name].child
         assert isinstance(ram, RamDevice)
         return bytes(ram.data[offset : offset + length]).hex()
+
+    def do_digest(self, name: str) -> str:
+        ram = self.devices[name].child
+        assert isinstance(ram, RamDevice)
+        return hashlib.sha256(ram.data).hexdigest()
 
     def do_terminate(self) -> None:
         binding.terminate()

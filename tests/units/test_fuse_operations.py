@@ -220,8 +220,11 @@ async def test_ignored_truncation_succeeds_without_effect_as_on_a_block_device(s
 async def test_discarding_truncation_leaves_zeros_behind_the_new_end_as_in_a_file(size):
     rig = Rig(truncate="discard", block=4096)
     rig.ram.data[:] = b"x" * SIZE
-    assert (await truncate(rig, size)).size == SIZE
+    found = await truncate(rig, size)
     assert rig.ram.data == b"x" * size + bytes(SIZE - size)
+    # The kernel must drop its cache behind the new end, and ask again.
+    assert (found.size, found.attribute_timeout_s) == (size, 0.0)
+    assert (await rig.operations.getattr(found.inode)).size == SIZE
 
 
 async def test_opening_with_o_trunc_zeroes_a_device_that_says_discard():

@@ -9,6 +9,7 @@ import stat
 
 import pytest
 import trio
+import trio.testing
 
 from orionfs.attributes import Attributes
 from orionfs.exposed import Exposed
