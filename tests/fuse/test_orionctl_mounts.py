@@ -24,11 +24,11 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def orionctl(tmp_path: Path) -> Run:
-    """``orionctl("status", code=1)`` runs the program in tmp_path and wants that exit status."""
+    """``orionctl("status", code=1)`` runs the program in tmp_path and wants that exit status (None: any)."""
 
-    def call(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def call(*words: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run([ORIONCTL, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        assert code in (None, done.returncode), f"{words}: {done.stdout}{done.stderr}"
         return done
 
     return call
@@ -60,7 +60,7 @@ def test_status_list_show_and_config_agree_with_what_is_mounted(orionctl: Run, m
 
 
 def test_a_lost_member_is_explained_and_the_exit_code_says_degraded(orionctl: Run, mounted: Path, expected_logs):
-    expected_logs("degraded", required=False)
+    expected_logs("members/d1.img is not used, it is missing")
     orionctl("unmount", "vault")
     (mounted.parent / "s" / "members" / "d1.img").unlink()
     assert "vault is degraded [U_U]" in orionctl("mount", "s", "m").stderr
@@ -80,9 +80,8 @@ def test_a_killed_daemon_is_found_by_status_and_doctor_and_mended_as_they_say(or
     assert mend == f"orionctl unmount {mounted}"
     orionctl(*mend.split()[1:])
     assert mount_at(read_mounts(), str(mounted)) is None
-    assert all(
-        finding["topic"] != str(mounted) for finding in json.loads(orionctl("doctor", "--json").stdout)["findings"]
-    )
+    findings = json.loads(orionctl("doctor", "--json", code=None).stdout)["findings"]  # of the whole machine
+    assert all(finding["topic"] != str(mounted) for finding in findings)
 
 
 @pytest.mark.root
