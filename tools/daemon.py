@@ -30,7 +30,7 @@ from orionfs.monitor.timestamps import rfc3339
 from orionfs.tools.background import Herald
 from orionfs.tools.holders import describe_holders, find_holders
 from orionfs.tools.mountinfo import TYPE, mount_at, read_mounts
-from orionfs.tools.mountpoint import enlist_helper, run_unmount
+from orionfs.tools.mountpoint import delist_helper, enlist_helper, run_unmount
 from orionfs.tools.reporting import Reporting
 from orionfs.tools.request import MountRequest
 from orionfs.tools.unmounting import failure_note
@@ -136,6 +136,7 @@ class _Daemon:
                 nursery.cancel_scope.cancel()
         finally:
             audit.close()
+        await self._worker.run(delist_helper, request.mountpoint)
         logger.info("all members are closed")
 
     async def _serve_tree(self, reporting: Reporting, nursery: trio.Nursery) -> None:

@@ -84,6 +84,20 @@ def enlist_helper(source: str, mountpoint: str) -> str:
     return _complaint(command) if os.geteuid() == 0 else ""
 
 
+def delist_helper(mountpoint: str) -> str:
+    """Take that entry away if it is still there: umount(8) has done it, umount(2) and fusermount3 have not."""
+    if os.geteuid() != 0 or f" TARGET={mountpoint} " not in _utab():
+        return ""
+    return _complaint(["umount", "--fake", "-i", "-c", mountpoint])
+
+
+def _utab() -> str:
+    try:
+        return Path("/run/mount/utab").read_text(errors="replace")
+    except OSError:
+        return ""  # no table, no entry
+
+
 def run_unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> str:
     """Unmount with the system's own program; an empty text, or what it said if it failed.
 

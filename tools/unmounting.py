@@ -120,13 +120,15 @@ def _belongs_to(folder: Path, uid: int) -> bool:
 
 
 def _explain(mountpoint: str, failure: str) -> OrionError:
-    holders = find_holders(mountpoint, read_mounts())
+    # Not this program itself, which has inherited what its caller has open.
+    holders = [holder for holder in find_holders(mountpoint, read_mounts()) if f"[{os.getpid()}]" not in holder.who]
     if holders:
         hint = f"end that first; umount -l {mountpoint} detaches it at once"
         return InUse(f"{mountpoint} is in use by {describe_holders(holders)}", hint=hint)
     if "busy" in failure:
         return InUse(f"{mountpoint} is in use by a process that only root can see", hint="fuser -vm as root names it")
-    return AccessRefused(f"cannot unmount {mountpoint}: {failure}")
+    hint = "as root: ln -s /proc/self/mounts /etc/mtab" if "/etc/mtab" in failure else ""
+    return AccessRefused(f"cannot unmount {mountpoint}: {failure}", hint=hint)
 
 
 def _wait(daemon: _Daemon, mount: Mount) -> None:

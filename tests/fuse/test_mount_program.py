@@ -251,6 +251,18 @@ def test_mount_and_umount_find_the_helpers(store, place, run, helpers, kind):
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("command", [["umount", "-i"], ["fusermount3", "-u"], [UMOUNT], ["umount", "-l"]])
+def test_however_it_is_unmounted_the_table_of_umount_keeps_no_entry(store, place, run, command):
+    table = Path("/run/mount/utab")
+    run(MOUNT, store, place)
+    assert f"TARGET={place} " in table.read_text()
+    pid = daemon_pid(place)
+    run(*command, place)
+    await_end(pid)
+    assert f"TARGET={place} " not in table.read_text()
+
+
+@pytest.mark.root
 def test_a_line_in_fstab_is_mounted_once_by_mount_a(store, place, run, helpers, tmp_path, monkeypatch):
     fstab = tmp_path / "fstab"
     fstab.write_text(f"{store}/orionfs.toml {place} orionfs nofail,_netdev,x-systemd.mount-timeout=30,mode=0600 0 0\n")
