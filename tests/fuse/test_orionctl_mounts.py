@@ -60,7 +60,7 @@ def test_status_list_show_and_config_agree_with_what_is_mounted(orionctl: Run, m
 
 
 def test_a_lost_member_is_explained_and_the_exit_code_says_degraded(orionctl: Run, mounted: Path, expected_logs):
-    expected_logs("members/d1.img is not used, it is missing")
+    expected_logs("members/d1.img is not used, it is missing", "degraded: slot 1 is empty")
     orionctl("unmount", "vault")
     (mounted.parent / "s" / "members" / "d1.img").unlink()
     assert "vault is degraded [U_U]" in orionctl("mount", "s", "m").stderr
