@@ -14,7 +14,7 @@ from orionfs.backends.lanes import Lanes
 from orionfs.backends.libc import punch_hole
 from orionfs.backends.medium import Medium
 from orionfs.backends.opening import Opened
-from orionfs.backends.transfer import read_all, write_all
+from orionfs.backends.transfer import punch_pages, read_all, write_all, zero_and_check
 from orionfs.buffers import POOL, Buffer, gather, total_length, window
 from orionfs.device import Counters, StorageDevice
 from orionfs.environment import Environment
@@ -59,7 +59,8 @@ class DescriptorDevice(StorageDevice):
         self._size = opened.geometry.size
         self._misaligned = opened.geometry.logical_block - 1
 
-        cached = not opened.direct and opened.medium is not Medium.REMOTE
+        self._remote = opened.medium is Medium.REMOTE
+        cached = not opened.direct and not self._remote
         self._never_waits = cached and opened.medium is Medium.MEMORY
         self._reads_inline = cached and (self._never_waits or opened.nowait)
         self._read_flags = 0 if self._never_waits else os.RWF_NOWAIT
@@ -286,7 +287,7 @@ class DescriptorDevice(StorageDevice):
         self.check(offset, length)
         self._check_writable()
         try:
-            await self._punch(offset, length)
+            await self._punch(punch_pages if self._remote else punch_hole, offset, length)
         except OSError as error:
             raise self._failed(error, "discard", offset, length) from error
 
@@ -294,17 +295,17 @@ class DescriptorDevice(StorageDevice):
         self.check(offset, length)
         self._check_writable()
         try:
-            if not await self._punch(offset, length):
+            if not await self._punch(zero_and_check if self._remote else punch_hole, offset, length):
                 await self._fill_zeroes(offset, length)
         except OSError as error:
             raise self._failed(error, "zero", offset, length) from error
 
-    async def _punch(self, offset: int, length: int) -> bool:
-        """Release the range, which reads as zeros then; False where the medium has no holes.  Raises OSError."""
+    async def _punch(self, punch: Callable[[int, int, int], None], offset: int, length: int) -> bool:
+        """Release the range by *punch*; False where the medium has no holes.  Raises OSError."""
         if self._no_holes:
             return False
         try:
-            await self._reshape(punch_hole, offset, length)
+            await self._reshape(punch, offset, length)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise

@@ -81,11 +81,24 @@ async def test_file_whose_calls_may_wait(folder, monkeypatch):
     await check_device(make, reopen=make)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+async def test_file_on_a_server_that_takes_holes_for_advice(folder, monkeypatch, direct):
+    monkeypatch.setattr("orionfs.backends.file.medium_of", lambda descriptor: Medium.REMOTE)
+    for module in ("descriptor", "transfer"):
+        monkeypatch.setattr(f"orionfs.backends.{module}.punch_hole", lambda descriptor, offset, length: None)
+
+    async def make():
+        return await make_file(folder, direct=direct)
+
+    await check_device(make, reopen=make, requests=30)
+
+
 async def test_file_without_holes(folder, monkeypatch):
     def refuse(descriptor, offset, length):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("orionfs.backends.descriptor.punch_hole", refuse)
+    for module in ("descriptor", "transfer"):
+        monkeypatch.setattr(f"orionfs.backends.{module}.punch_hole", refuse)
 
     async def make():
         return await make_file(folder)

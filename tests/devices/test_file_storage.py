@@ -151,6 +151,18 @@ async def test_writes_leave_the_loop_while_space_is_released(path, on_medium, mo
     await device.aclose()
 
 
+async def test_zeroing_a_remote_file_keeps_it_sparse(path, on_medium):
+    on_medium(Medium.REMOTE)
+    device = await open_file(path)
+    await device.write(0, [BLOCK * 4])
+    await device.write_zeroes(4096, SIZE - 4096)
+    assert [extent async for extent in device.extents(0, SIZE)] == [
+        Extent(0, 4096, Kind.DATA),
+        Extent(4096, SIZE - 4096, Kind.HOLE),
+    ]
+    await device.aclose()
+
+
 async def test_large_ranges_are_released_in_steps(path, monkeypatch):
     monkeypatch.setattr("orionfs.backends.descriptor._RESHAPE_STEP", 65536)
     steps = []
