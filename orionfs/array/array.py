@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import trio
@@ -24,7 +25,7 @@ from orionfs.array.superblocks import SuperblockSet
 from orionfs.array.transfer import Failure, Transfer, settle
 from orionfs.buffers import Buffer
 from orionfs.clock import Clock
-from orionfs.device import Description, Geometry, StorageDevice
+from orionfs.device import Counters, Description, Geometry, StorageDevice
 from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, ReadOnly
 from orionfs.extents import Extent
 from orionfs.units import MIB, SECTOR, format_size
@@ -84,8 +85,7 @@ class Array(StorageDevice):
         self._resync = Resync(engine, clock, self._emit, self._activity)
         # Without redundancy there is nothing that an unclean stop could have spoiled, and MD marks nothing either.
         self._mark = _Mark.CLEAN if engine.redundant else _Mark.DIRTY
-        self._reads = 0
-        self._writes = 0
+        self._counters = Counters()
         self._writing = 0  # in flight
         # Two steps when a member goes, or went before: MD trusts one that is a single event behind.
         self._step = 1 if all(member.active for member in self._members) else 2
@@ -114,17 +114,22 @@ class Array(StorageDevice):
     # --- data ------------------------------------------------------------------------------------------------------
 
     def try_read(self, offset: int, buffers: Sequence[Buffer]) -> bool:
-        self.check_buffers(offset, buffers)
-        self._reads += 1
+        length = self.check_buffers(offset, buffers)
         try:
-            return self._engine.try_read(offset, buffers)
+            if not self._engine.try_read(offset, buffers):
+                return False
         except OrionError:
             return False  # read() meets the error again, and knows what to do about it
+        counters = self._counters
+        counters.reads += 1
+        counters.read_bytes += length
+        return True
 
     async def read(self, offset: int, buffers: Sequence[Buffer]) -> None:
         length = self.check_buffers(offset, buffers)
         self._check_open()
-        self._reads += 1
+        self._counters.reads += 1
+        self._counters.read_bytes += length
         if length:
             await self._engine.read(offset, buffers, length)
 
@@ -133,7 +138,8 @@ class Array(StorageDevice):
         self._check_writable()
         if not length:
             return
-        self._writes += 1
+        self._counters.writes += 1
+        self._counters.written_bytes += length
         self._writing += 1
         try:
             if self._mark is not _Mark.DIRTY:
@@ -155,7 +161,7 @@ class Array(StorageDevice):
         self._check_writable()
         if not length:
             return
-        self._writes += 1
+        self._counters.writes += 1
         self._writing += 1
         try:
             if self._mark is not _Mark.DIRTY:
@@ -285,7 +291,7 @@ class Array(StorageDevice):
         self._emit("member.failed", f"{member.label} is out of service: {error.message}", severity="error", slot=slot)
 
     def _activity(self) -> int:
-        return self._reads + self._writes
+        return self._counters.reads + self._counters.writes
 
     def sync_wanted(self) -> None:
         """Part of :class:`~orionfs.array.engine.Faults`."""
@@ -312,10 +318,10 @@ class Array(StorageDevice):
             await self._dirtied.wait()
             seen = -1
             while self._mark is _Mark.DIRTY and not self._failed:
-                if seen == self._writes and not self._writing and not self._engine.sync.needed:
+                if seen == self._counters.writes and not self._writing and not self._engine.sync.needed:
                     await self._mark_clean()
                     continue
-                seen = self._writes
+                seen = self._counters.writes
                 await self._clock.sleep(CLEAN_AFTER_S)
             self._dirtied = trio.Event()
 
@@ -396,6 +402,7 @@ class Array(StorageDevice):
             state=self.state,
             geometry=self.geometry,
             children=tuple(member.describe() for member in self._members),
+            counters=asdict(self._counters),
             details={
                 "level": self.level.name,
                 "layout": self.level.layout_name(md.layout & 0xFF) if len(self.level.layouts) > 1 else "",
