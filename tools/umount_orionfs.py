@@ -64,12 +64,16 @@ def _run(arguments: Sequence[str]) -> int:
             enter_mount_namespace(given["-N"])
         except OSError as error:
             raise UsageError(f"cannot enter the mount namespace {given['-N']}: {error.strerror}") from error
-    note = unmount(operands[0], lazy="-l" in given, force="-f" in given)
+    note = unmount(operands[0], lazy="-l" in given, force="-f" in given, progress=_tell)
     if note:
-        print(f"umount.orionfs: {note}", file=sys.stderr)
+        _tell(note)
     elif "-v" in given:
         print(f"umount.orionfs: {operands[0]} unmounted")
     return 0
+
+
+def _tell(note: str) -> None:
+    print(f"umount.orionfs: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

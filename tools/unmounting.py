@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,10 +28,13 @@ from orionfs.tools.mountpoint import run_unmount
 _PATIENCE_S = 5.0
 
 
-def unmount(target: str | Path, *, lazy: bool = False, force: bool = False) -> str:
+def unmount(
+    target: str | Path, *, lazy: bool = False, force: bool = False, progress: Callable[[str], None] | None = None
+) -> str:
     """Unmount the OrionFS at *target* and wait until its daemon has closed the members.
 
     Returns a note for the user, mostly empty.  *lazy* detaches and does not wait; *force* fails the requests in flight.
+    *progress* is told, once, if it takes long.
     Raises NotFound if there is no OrionFS, InUse that names who holds it, AccessRefused, and MediaError if the daemon
     could not write everything.
     """
@@ -49,7 +52,7 @@ def unmount(target: str | Path, *, lazy: bool = False, force: bool = False) -> s
         elsewhere = same_filesystem(read_mounts(), mount)
         if elsewhere:
             return f"{mountpoint} is unmounted, and the same filesystem is still mounted at {elsewhere[0].mountpoint}"
-        _wait(daemon, mount)
+        _wait(daemon, mount, progress)
     return ""
 
 
@@ -131,14 +134,17 @@ def _explain(mountpoint: str, failure: str) -> OrionError:
     return AccessRefused(f"cannot unmount {mountpoint}: {failure}", hint=hint)
 
 
-def _wait(daemon: _Daemon, mount: Mount) -> None:
+def _wait(daemon: _Daemon, mount: Mount, progress: Callable[[str], None] | None) -> None:
     while not daemon.ended(_PATIENCE_S):
-        namespaces = find_namespaces(mount)
+        namespaces = find_namespaces(mount.device)
         if namespaces:
             raise InUse(
                 f"{mount.mountpoint} is unmounted here, and kept alive by {describe_holders(namespaces)}",
                 hint="the members stay open until that ends",
             )
+        if progress is not None:
+            progress(f"waiting for process {daemon.registration.pid} to write what is left")
+            progress = None
     record = daemon.registration.socket.with_suffix(".json")
     note = failure_note(mount.mountpoint, record.parent)
     if note.exists():

@@ -92,6 +92,19 @@ def test_unmounting_reports_a_daemon_that_died_on_the_way(store, place, run):
     assert umount.returncode == 8
 
 
+def test_unmounting_that_takes_long_says_what_it_waits_for(store, place, run):
+    run(MOUNT, store, place)
+    pid = daemon_pid(place)
+    os.kill(pid, signal.SIGSTOP)
+    with subprocess.Popen([UMOUNT, place], stderr=subprocess.PIPE, text=True) as umount:
+        assert umount.stderr is not None
+        line = umount.stderr.readline()
+        os.kill(pid, signal.SIGCONT)
+    assert line == f"umount.orionfs: waiting for process {pid} to write what is left\n"
+    assert umount.returncode == 0
+    assert state(store) == ["clean"] * 3
+
+
 def test_a_daemon_that_could_not_write_everything_tells_the_one_who_unmounts(store, place, run, runtime_folder):
     run(MOUNT, store, place)
     mount = find(place)
