@@ -21,6 +21,8 @@ from .arrays import ArraySubject, standing
 from .campaign import Life, Recovery, Tally, Wreck
 
 STEPS = (3, 24)
+#: What a full backing store refuses; it may also notice only when it flushes, which is the failure of a member.
+GROWING = frozenset({"write", "write_zeroes"})
 
 
 class Plan(NamedTuple):
@@ -50,6 +52,8 @@ def draw_plan(generator: random.Random) -> Plan:
     some: list[frozenset[str]] = [frozenset({kind}) for kind in ("write", "flush", "read")]
     kinds = generator.choice([*some, OPERATIONS, OPERATIONS])
     error = generator.choice((MediaError, MediaError, TimedOut, TransportError, NoSpace))
+    if error is NoSpace:
+        kinds = kinds & GROWING or frozenset({"flush"})
     return Plan(kinds, generator.randint(1, 60), error, generator.random() < 0.6)
 
 

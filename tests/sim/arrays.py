@@ -107,8 +107,7 @@ class ArraySubject:
     async def settle(self, sim: Simulation, device: Any) -> None:
         clock = sim.environment.clock
         end = clock.monotonic() + PATIENCE_S
-        await clock.sleep(0.01)  # so that the background work has begun
-        while device.describe().details["job"] is not None or device.state == "resyncing":
+        while device._engine.sync.needed and device._engine.can_sync:
             if clock.monotonic() > end:
                 raise Violation(f"the resync does not end: {device.describe().details}")
             await clock.sleep(0.05)

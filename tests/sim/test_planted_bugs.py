@@ -1,0 +1,58 @@
+"""Every campaign has to catch the mistakes that it is there for."""
+
+import random
+
+import pytest
+
+from orionfs.array import verdict
+from orionfs.errors import MediaError
+from orionfs.testing.oracle import Violation
+
+from . import array_cuts, planted
+from .array_cuts import Plan
+from .campaign import Tally
+
+REDUNDANT = ("raid1", "raid5")
+
+
+def campaign_against(level, fault="", patch=None):
+    """Forty seeds, thinned out: enough to catch what a planted bug does."""
+    for seed in range(40):
+        at = random.Random(seed).randint(3, 20)
+        plan = Plan(frozenset({fault}), at, MediaError, bool(seed % 2)) if fault else None
+        array_cuts.run(seed, level, Tally(), plan=plan, every=4, patch=patch)
+
+
+@pytest.mark.parametrize("bug", planted.BUGS, ids=lambda bug: f"{bug.level}-{bug.name.replace(' ', '-')}")
+def test_a_planted_bug_is_caught(bug):
+    with pytest.raises(Violation):
+        campaign_against(bug.level, bug.fault, bug.patch)
+
+
+@pytest.mark.parametrize("level", REDUNDANT)
+def test_a_verdict_that_trusts_stale_members_is_caught(level, monkeypatch):
+    judge = verdict._reason_against
+
+    def trusting(superblock, newest, read_only):
+        reason = judge(superblock, newest, read_only)
+        stale = reason is not None and reason[0] == "stale" and superblock.role < superblock.raid_disks
+        return None if stale else reason
+
+    monkeypatch.setattr(verdict, "_reason_against", trusting)
+    with pytest.raises(Violation):
+        campaign_against(level, "write")
+
+
+@pytest.mark.parametrize("level", REDUNDANT)
+def test_a_resync_that_never_ends_is_caught(level):
+    with pytest.raises(Violation, match="does not end"):
+        campaign_against(level, patch=planted.resync_never_ends)
+
+
+def test_a_failing_seed_prints_the_command_that_repeats_it():
+    bug = next(bug for bug in planted.BUGS if bug.level == "linear")
+    with pytest.raises(Violation, match=r"again: python -m tests\.sim\.array_cuts 0 linear\n"):
+        array_cuts.run(0, "linear", Tally(), patch=bug.patch)
+    plan = array_cuts.draw_plan(random.Random(1))
+    assert Plan.parse(str(plan)) == plan
+    array_cuts.main(["1", "linear", str(plan)])
