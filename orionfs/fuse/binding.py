@@ -6,6 +6,7 @@ turns whatever happens into an errno.  A process serves one mount; that is libfu
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -29,8 +30,9 @@ logger = logging.getLogger("orionfs.fuse")
 #: Requests that may be in work at once.  pyfuse3 has a task for each; one member that answers nothing ties up as many
 #: as its users have requests, and the others must still find tasks.
 MAX_TASKS = 1024
-#: Tasks that wait for requests when there are none.
-MIN_TASKS = 1
+#: Tasks that stay when there are no requests.  More than one spares births and deaths of tasks when members wait, and
+#: each keeps a request buffer of 1 MiB.
+MIN_TASKS = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +67,8 @@ def _on_inode(
     async def guarded(self: _Adapter, inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await handler(self, inode, *args, **kwargs)
+        except FUSEError:
+            raise
         except Exception as error:
             self.fail(handler.__name__, error, inode=inode)
 
@@ -98,9 +102,10 @@ class _Adapter(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, *, xattrs: bool) -> None:
         super().__init__()
         self._operations = operations
+        self._xattrs = xattrs
         self._files = operations.files
         self._bypass = _bypasses_page_cache(os.uname().release)
         #: Set when the kernel has begun the handshake.
@@ -176,6 +181,8 @@ class _Adapter(pyfuse3.Operations):
 
     @_on_inode
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        if not self._xattrs:
+            raise FUSEError(errno.ENOSYS)  # here on purpose: the kernel then never asks again
         return await self._operations.getxattr(inode, name)
 
     @_on_inode
@@ -339,28 +346,48 @@ async def serve(
     """
     place = Path(os.path.realpath(mountpoint))  # noqa: ASYNC240 - before the mount, where it still may
     check_permitted(options)
-    adapter = _Adapter(operations)
+    adapter = _Adapter(operations, xattrs=options.xattrs)
     with stderr_of() as complaints:
         try:
             pyfuse3.init(adapter, str(place), options.for_libfuse())
         except RuntimeError as error:
             raise mount_failure(place, str(error), complaints()) from error
+    lost: OSError | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_announce, adapter, place, task_status)
             nursery.start_soon(operations.run)
-            await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
-            if not adapter.greeted.is_set():
-                raise TransportError(f"the kernel ended the mount at {place} before it was usable")
+            lost = await _serve_requests()
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)
+    if lost is not None:
+        raise TransportError(f"the kernel ended the mount at {place}: {lost.strerror}") from lost
+    if not adapter.greeted.is_set():
+        raise TransportError(f"the kernel ended the mount at {place} before it was usable")
+
+
+async def _serve_requests() -> OSError | None:
+    """Run until the mount ends; the reason if it is not an unmount."""
+    lost: OSError | None = None
+    try:
+        await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+    except* OSError as group:
+        lost = _first(group)
+    return lost
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    """Any one of the errors in *group*: they come from one connection."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def terminate() -> None:
     """Make :func:`serve` return once the requests in work are done.  To be called on the event loop while it serves.
 
-    What a program has written through mmap and not synced is not waited for: unmount first if that matters.
+    A request that a member never answers holds it up for ever: cancel :func:`serve` to go without it.  What a program
+    has written through mmap and not synced is not waited for: unmount first if that matters.
     """
     pyfuse3.terminate()
 

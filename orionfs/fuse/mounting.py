@@ -19,12 +19,15 @@ _FUSE_CONF = Path("/etc/fuse.conf")
 class MountOptions:
     """How to mount.  ``source`` is what ``mount`` and ``df`` show as the device: the spec.
 
-    ``kernel`` are further options for the kernel (``noatime``, ``noexec`` …), passed on as they are.
+    Without *xattrs* there are no extended attributes, and small buffered writes cost half: before each one the kernel
+    looks for ``security.capability``.  ``kernel`` are further options for the kernel (``noatime``, ``noexec`` …),
+    passed on as they are.
     """
 
     source: str
     allow_other: bool = False
     read_only: bool = False
+    xattrs: bool = True
     kernel: tuple[str, ...] = ()
 
     def for_libfuse(self) -> set[str]:
