@@ -45,10 +45,8 @@ def find_holders(
 def find_namespaces(gone: Mount, *, proc: Path = _PROC) -> list[Holder]:
     """The processes that still have the filesystem of *gone* mounted in their mount namespace.
 
-    One process for each namespace.  Containers keep a mount alive like this after it is gone everywhere else.  The
-    device number alone does not tell: the kernel gives it to the next mount as soon as the filesystem is gone.
+    One process for each namespace.  Containers keep a mount alive like this after it is gone everywhere else.
     """
-    identity = gone.device, gone.type, gone.source, gone.super_options
     seen: set[str] = set()
     holders = []
     for pid in _processes(proc):
@@ -59,7 +57,7 @@ def find_namespaces(gone: Mount, *, proc: Path = _PROC) -> list[Holder]:
         seen.add(namespace)
         text = _text(process / "mountinfo") or ""
         for mount in parse_mountinfo(text):
-            if (mount.device, mount.type, mount.source, mount.super_options) == identity:
+            if mount.filesystem == gone.filesystem:
                 holders.append(Holder(f"the mount namespace of {_name(process, pid)}", mount.mountpoint))
     return holders
 

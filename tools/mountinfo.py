@@ -30,6 +30,14 @@ class Mount:
     source: str
     super_options: tuple[str, ...]
 
+    @property
+    def filesystem(self) -> tuple[object, ...]:
+        """What all mounts of one filesystem share.
+
+        The device number alone does not tell: the kernel gives it to the next mount once a filesystem is gone.
+        """
+        return self.device, self.type, self.source, self.super_options
+
 
 def parse_mountinfo(text: str) -> list[Mount]:
     """The mounts in *text*, in its order: a later one at the same place covers an earlier one."""
@@ -70,7 +78,7 @@ def mounts_beneath(mounts: Iterable[Mount], folder: str) -> list[Mount]:
 
 def same_filesystem(mounts: Sequence[Mount], mount: Mount) -> list[Mount]:
     """The other places (bind mounts) where the filesystem of *mount* is mounted."""
-    return [other for other in mounts if other.device == mount.device and other.mount_id != mount.mount_id]
+    return [other for other in mounts if other.filesystem == mount.filesystem and other.mount_id != mount.mount_id]
 
 
 def is_beneath(path: str, folder: str) -> bool:

@@ -136,7 +136,7 @@ def _explain(mountpoint: str, failure: str) -> OrionError:
 
 def _wait(daemon: _Daemon, mount: Mount, progress: Callable[[str], None] | None) -> None:
     while not daemon.ended(_PATIENCE_S):
-        namespaces = find_namespaces(mount.device)
+        namespaces = find_namespaces(mount)
         if namespaces:
             raise InUse(
                 f"{mount.mountpoint} is unmounted here, and kept alive by {describe_holders(namespaces)}",

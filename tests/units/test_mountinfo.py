@@ -1,5 +1,6 @@
 """The mount table: escapes, stacked mounts, and which mount a path is on."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def test_mounts_below_a_folder_do_not_count_the_folder_itself():
     assert [mount.source for mount in mounts_beneath(mounts, "/mnt/with space\ttab")] == ["/dev/loop0"]
 
 
-def test_bind_mounts_are_found_by_the_device_number():
+def test_bind_mounts_are_found_and_a_device_number_that_was_given_away_is_not():
     mounts = parse_mountinfo(TABLE)
+    mounts.append(dataclasses.replace(mounts[1], mount_id=99, mountpoint="/later", source="other.toml"))
     assert [mount.mountpoint for mount in same_filesystem(mounts, mounts[1])] == ["/srv/again"]
 
 
