@@ -22,7 +22,7 @@ TABLE = r"""27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 31 27 0:41 / /mnt/with\040space\011tab rw - tmpfs none rw
 32 31 7:0 / /mnt/with\040space\011tab/inner rw - ext4 /dev/loop0 rw
 33 30 0:42 / /mnt/o rw - tmpfs cover rw
-34 27 0:40 / /srv/again rw - fuse.orionfs stores/my\040disks.toml rw
+34 27 0:40 / /srv/again rw - fuse.orionfs stores/my\040disks.toml rw,user_id=0
 35 27 0:50 / /mnt rw - tmpfs late rw
 """
 
