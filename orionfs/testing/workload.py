@@ -82,15 +82,18 @@ class User:
     """Carries out a workload on *device* and tells *oracle*.
 
     ``errors`` holds the requests that failed: what that means is for the campaign to say.  ``acknowledged`` counts the
-    flushes that came back, ``writes`` the writes that did.
+    flushes that came back, ``writes`` the writes that did.  ``impatience`` is the chance that a request is cancelled
+    after a few checkpoints; ``cancelled`` counts those that really were.
     """
 
     simulation: Simulation
     device: StorageDevice
     oracle: Oracle
     errors: list[tuple[Step, DeviceError]] = field(default_factory=list)
+    impatience: float = 0.0
     acknowledged: int = 0
     writes: int = 0
+    cancelled: int = 0
 
     def __post_init__(self) -> None:
         self._random = self.simulation.random("user")
@@ -108,6 +111,22 @@ class User:
     async def step(self, step: Step) -> None:
         """One request; its DeviceError is recorded."""
         self.simulation.trace("step", *step)
+        if self._random.random() >= self.impatience:
+            await self._attempt(step)
+            return
+        patience = self._random.choice((0, 1, 2, 3, 5, 9))
+        async with trio.open_nursery() as nursery:
+
+            async def attempt() -> None:
+                await self._attempt(step)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(attempt)
+            for _ in range(patience):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    async def _attempt(self, step: Step) -> None:
         try:
             match step.kind:
                 case "idle":
@@ -154,8 +173,9 @@ class User:
         )
         try:
             await self._carry_out(write, step)
-        except BaseException:  # an error or a cancellation: old or new from now on
+        except BaseException as error:  # an error or a cancellation: old or new from now on
             self.oracle.failed(write)
+            self.cancelled += isinstance(error, trio.Cancelled)
             raise
         self.oracle.done(write)
         self.writes += 1

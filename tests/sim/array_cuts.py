@@ -1,6 +1,6 @@
 """Campaigns over arrays: power cuts, kills, second cuts, members that fail; and the verdict that each state deserves.
 
-``python -m tests.sim.array_cuts SEED LEVEL [FAULT]`` runs everything about one seed again, and exhaustively.
+``python -m tests.sim.array_cuts SEED LEVEL [FAULT [IMPATIENCE]]`` runs everything about one seed again, exhaustively.
 """
 
 from __future__ import annotations
@@ -66,17 +66,20 @@ def run(
     per_point: int | None = 6,
     every: int = 1,
     patch: Callable[[Any], None] | None = None,
+    impatience: float = 0.0,
 ) -> Life:
     """One life of an array drawn from *seed*, with *plan*'s fault, cut at every *every*-th point; each state judged.
+
+    *impatience* is the chance that a request is cancelled.
 
     Raises Violation with the whole story and the command that tells it again.
     """
     subject = replace(arrays.draw(seed, level), patch=patch)
-    command = f"python -m tests.sim.array_cuts {seed} {level}{f' {plan}' if plan else ''}"
+    command = f"python -m tests.sim.array_cuts {seed} {level} {plan or '-'} {impatience}"
     generator = random.Random(f"cuts/{seed}")
     life, wreck = None, None
     try:
-        life = live(seed, subject, plan, tally)
+        life = live(seed, subject, plan, tally, impatience)
         check_errors(life, plan)
         points = life.points[generator.randrange(every) :: every]
         for wreck in [*campaign.wrecks(points, generator, per_point), *campaign.kills(points)]:
@@ -89,7 +92,8 @@ def run(
     return life
 
 
-def live(seed: int, subject: ArraySubject, plan: Plan | None, tally: Tally) -> Life:
+def live(seed: int, subject: ArraySubject, plan: Plan | None, tally: Tally, impatience: float = 0.0) -> Life:
+    """The life that *seed* stands for; counts it and the faults that it met."""
     faults = []
 
     def prepare(sim: Simulation) -> None:
@@ -98,8 +102,9 @@ def live(seed: int, subject: ArraySubject, plan: Plan | None, tally: Tally) -> L
             faults.append(sim.machine.fail(kinds, at=at, error=error, disk=disk, forever=forever))
 
     steps = random.Random(f"steps/{seed}").randint(*STEPS)
-    life = campaign.live(seed, subject, steps, prepare=prepare)
+    life = campaign.live(seed, subject, steps, prepare=prepare, impatience=impatience)
     tally.add(life)
+    tally.count("requests cancelled", life.cancelled)
     for fault in faults:
         tally.count("faults met", fault.hits)
         tally.count(f"lives that met {fault.error.__name__}", bool(fault.hits))
@@ -179,8 +184,9 @@ def remove(life: Life, subject: ArraySubject, recovery: Recovery, tally: Tally) 
 
 def main(arguments: Sequence[str]) -> None:
     tally = Tally()
-    plan = Plan.parse(arguments[2]) if len(arguments) > 2 else None
-    run(int(arguments[0]), arguments[1], tally, plan=plan, per_point=None)
+    seed, level, plan, impatience = [*arguments, *("0", "raid5", "-", "0")[len(arguments) :]]
+    fault = None if plan == "-" else Plan.parse(plan)
+    run(int(seed), level, tally, plan=fault, per_point=None, impatience=float(impatience))
     print(tally)
 
 

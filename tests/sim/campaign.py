@@ -79,10 +79,17 @@ class Life:
     points: list[CutPoint]
     errors: list[tuple[Step, DeviceError]]
     acknowledged: int
+    cancelled: int
 
 
 def live(
-    seed: int, subject: Subject, steps: int, *, prepare: Callable[[Simulation], None] | None = None, rounds: Any = None
+    seed: int,
+    subject: Subject,
+    steps: int,
+    *,
+    prepare: Callable[[Simulation], None] | None = None,
+    rounds: Any = None,
+    impatience: float = 0.0,
 ) -> Life:
     """Run a random workload on a new device and record its cut points; *prepare* may plan faults."""
 
@@ -95,15 +102,16 @@ def live(
             recorder = Recorder(sim, disks)
             if prepare is not None:
                 prepare(sim)
-            user = User(sim, device, oracle)
+            user = User(sim, device, oracle, impatience=impatience)
             await user.work(work)
+            user.impatience = 0
             await user.step(Step("read", 0, device.geometry.size))
             try:
                 await device.aclose()
             except DeviceError as error:
                 user.errors.append((Step("close"), error))
         recorder.keep()
-        return Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged)
+        return Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged, user.cancelled)
 
     life = simulation.run(seed, main).value
     assert life is not None

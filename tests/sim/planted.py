@@ -11,7 +11,10 @@ from orionfs.array.transfer import Transfer, write_all
 
 
 class Bug(NamedTuple):
-    """A patch for a running array, the level where it shows, and the operation that has to fail for that, if any."""
+    """A patch for a running array, the level where it shows, and the operation that has to fail for that, if any.
+
+    ``cancel`` is not an operation: requests have to be given up.
+    """
 
     name: str
     level: str
@@ -127,6 +130,10 @@ def resync_does_nothing(array: Any) -> None:
     swap(array._engine, "sync_units", nothing)
 
 
+def half_done_writes_forgotten(array: Any) -> None:
+    swap(array._engine, "_suspect", lambda _first, _end: None)
+
+
 def resync_never_ends(array: Any) -> None:
     async def too_slow(_unit: int, _count: int) -> None:
         await array._clock.sleep(1e6)
@@ -184,5 +191,7 @@ BUGS = [
     Bug("no resync after an unclean stop", "raid1", "", no_resync_after_an_unclean_stop),
     Bug("no resync after an unclean stop", "raid5", "", no_resync_after_an_unclean_stop),
     Bug("any copy is read while they may differ", "raid1", "", reads_any_copy_while_they_may_differ),
+    Bug("half-done writes are forgotten", "raid1", "cancel", half_done_writes_forgotten),
+    Bug("half-done writes are forgotten", "raid5", "cancel", half_done_writes_forgotten),
     Bug("zeros for what cannot be read", "raid5", "read", zeros_for_what_cannot_be_read),
 ]

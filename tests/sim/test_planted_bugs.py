@@ -19,8 +19,9 @@ def campaign_against(level, fault="", patch=None):
     """Forty seeds, thinned out: enough to catch what a planted bug does."""
     for seed in range(40):
         at = random.Random(seed).randint(3, 20)
-        plan = Plan(frozenset({fault}), at, MediaError, bool(seed % 2)) if fault else None
-        array_cuts.run(seed, level, Tally(), plan=plan, every=4, patch=patch)
+        plan = Plan(frozenset({fault}), at, MediaError, bool(seed % 2)) if fault not in ("", "cancel") else None
+        impatience = 0.7 if fault == "cancel" else 0.0
+        array_cuts.run(seed, level, Tally(), plan=plan, every=4, patch=patch, impatience=impatience)
 
 
 @pytest.mark.parametrize("bug", planted.BUGS, ids=lambda bug: f"{bug.level}-{bug.name.replace(' ', '-')}")
@@ -51,7 +52,7 @@ def test_a_resync_that_never_ends_is_caught(level):
 
 def test_a_failing_seed_prints_the_command_that_repeats_it():
     bug = next(bug for bug in planted.BUGS if bug.level == "linear")
-    with pytest.raises(Violation, match=r"again: python -m tests\.sim\.array_cuts 0 linear\n"):
+    with pytest.raises(Violation, match=r"again: python -m tests\.sim\.array_cuts 0 linear - 0\.0\n"):
         array_cuts.run(0, "linear", Tally(), patch=bug.patch)
     plan = array_cuts.draw_plan(random.Random(1))
     assert Plan.parse(str(plan)) == plan
