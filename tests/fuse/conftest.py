@@ -59,8 +59,9 @@ class Mounted:
     def discard(self) -> None:
         """Get rid of it, whatever state the test left it in."""
         if self.process.poll() is None:
+            self.process.kill()  # first: umount asks the daemon, and it may be stuck
+            self.process.wait()
             subprocess.run(["umount", "-i", "-l", self.mountpoint], check=False, stderr=subprocess.DEVNULL)
-            self.process.kill()
         self.wait()
 
 
@@ -83,6 +84,16 @@ def mount(tmp_path: Path, runtime_folder: Path) -> Iterator[Callable[..., Mounte
     yield make
     for mounted in mounts:
         mounted.discard()
+
+
+@pytest.fixture
+def other_user(tmp_path: Path) -> tuple[str, ...]:
+    """What to put before a command so that nobody (65534) runs it, who then can reach the folders of this test."""
+    for folder in (tmp_path, *tmp_path.parents):
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o011)
+    return ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
 
 
 @pytest.fixture
