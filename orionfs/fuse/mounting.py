@@ -12,6 +12,8 @@ from pathlib import Path
 from orionfs.errors import AccessRefused, OrionError, TransportError
 
 _FUSE_DEVICE = Path("/dev/fuse")
+#: Its number, MISC_MAJOR and FUSE_MINOR of the kernel.
+_FUSE_NUMBER = os.makedev(10, 229)
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
@@ -50,9 +52,16 @@ def _escape(text: str) -> str:
 def check_permitted(options: MountOptions) -> None:
     """Raise AccessRefused if this user cannot mount like that here."""
     try:
-        os.close(os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        descriptor = os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise _no_device(error) from error
+    number = os.fstat(descriptor).st_rdev
+    os.close(descriptor)
+    if number != _FUSE_NUMBER:
+        raise AccessRefused(
+            f"{_FUSE_DEVICE} is something else than the FUSE device, so nothing can be mounted",
+            hint=f"as root: rm {_FUSE_DEVICE} && mknod -m 666 {_FUSE_DEVICE} c 10 229",
+        )
     if options.allow_other and os.geteuid() != 0 and not _users_may_allow_other():
         raise AccessRefused(
             f"allow_other is not permitted, since {_FUSE_CONF} does not have user_allow_other",
@@ -118,4 +127,6 @@ def mount_failure(place: Path, error: str, complaint: str) -> OrionError:
             f"cannot mount at {place}: {reason}",
             hint="mount at a folder that this user owns, or as root; in a container, CAP_SYS_ADMIN is needed",
         )
-    return TransportError(f"cannot mount at {place}: {reason}")
+    return TransportError(
+        f"cannot mount at {place}: {reason}", hint="orionctl doctor looks for what this machine lacks"
+    )
