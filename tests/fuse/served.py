@@ -62,6 +62,7 @@ class Daemon:
         self.operations = operations
         self.events = events
         self.gate = trio.Event()
+        self.scope = trio.CancelScope()
 
     def command(self, verb: str, **arguments: Any) -> Any:
         return getattr(self, "do_" + verb)(**arguments)
@@ -101,6 +102,9 @@ class Daemon:
     def do_terminate(self) -> None:
         binding.terminate()
 
+    def do_cancel(self) -> None:
+        self.scope.cancel()
+
 
 def answer(**fields: Any) -> None:
     os.write(1, json.dumps(fields).encode() + b"\n")
@@ -137,10 +141,11 @@ async def main(configuration: dict[str, Any], mountpoint: Path) -> None:
     options = MountOptions(**{"source": SOURCE, **configuration.get("options", {})})
     daemon = Daemon(devices, operations, events)
     try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve_until_unmounted, nursery, operations, mountpoint, options)
-            answer(result="ready")
-            nursery.start_soon(listen, daemon)
+        with daemon.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve_until_unmounted, nursery, operations, mountpoint, options)
+                answer(result="ready")
+                nursery.start_soon(listen, daemon)
     finally:
         await store.aclose()
 

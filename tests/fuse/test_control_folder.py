@@ -65,6 +65,17 @@ def test_cat_of_the_events_ends_and_has_all_of_them(vault, run):
     assert run("tail", "-n", "1", vault.control / "events").stdout == lines[-1] + "\n"
 
 
+def test_the_size_of_the_events_grows_with_each_of_them_at_once(vault):
+    path = vault.control / "events"
+    sizes = [path.stat().st_size]
+    for _ in range(3):
+        vault.ask("emit", kind="test.happened", subject="vault", message="it did")
+        sizes.append(path.stat().st_size)
+    assert sizes[0] == 0
+    assert sizes == sorted(set(sizes))
+    assert len(path.read_bytes()) == sizes[-1]
+
+
 @pytest.mark.parametrize("wait", ["poll", "epoll", "select"])
 def test_whoever_waits_for_events_is_woken_by_one(wait, vault):
     vault.ask("emit", kind="test.happened", subject="vault", message="before")

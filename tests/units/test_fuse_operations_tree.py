@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from orionfs.attributes import Attributes
+from orionfs.backends.null import NullDevice
 from orionfs.exposed import Exposed
 from orionfs.fuse.operations import Changes
 from orionfs.fuse.tree import ROOT_INODE
@@ -133,6 +134,22 @@ async def test_a_device_file_shows_its_size_what_is_allocated_and_what_to_send()
     assert (found.size, found.blocks) == (8 << 20, (4 << 11) + 1)
     assert (found.atime_ns, found.mtime_ns, found.ctime_ns) == (7, 8, 9)
     assert found.preferred_io == 4096
+
+
+@pytest.mark.parametrize("size", [1 << 31, 1 << 32, 1 << 53, (1 << 63) - 4096])
+async def test_sizes_and_offsets_are_exact_up_to_the_largest_file(size):
+    rig = Rig()
+    exposed = Exposed("huge", "arrays", Bytewise(NullDevice("huge", size)), Attributes(0o600, 0, 0, 0, 0, 0))
+    rig.tree.add_device(exposed)
+    found = await rig.operations.getattr(await rig.inode("arrays/huge"))
+    assert found.size == size
+    assert found.blocks <= size // 512
+    handle = await rig.open("arrays/huge")
+    assert await rig.operations.write(handle, size - 1000, b"x" * 4096) == 1000
+    assert len(await rig.read(handle, size - 1000, 4096)) == 1000
+    with fails_with(errno.ENOSPC):
+        await rig.operations.write(handle, size, b"x")
+    assert (await rig.operations.statfs()).blocks == (size + (1 << 20)) // 4096
 
 
 async def test_statfs_counts_capacity_and_what_is_not_allocated_of_it():
