@@ -9,7 +9,7 @@ import errno
 import logging
 
 from orionfs.clock import Clock
-from orionfs.errors import OrionError
+from orionfs.errors import NoSpace, OrionError, Refused
 from orionfs.exposed import Exposed
 from orionfs.monitor.events import EventLog
 
@@ -22,8 +22,8 @@ REPORT_INTERVAL_S = 60.0
 class Failures:
     """Turns exceptions into errnos.  Used on the event loop only.
 
-    - An :class:`~orionfs.errors.OrionError` and an OSError carry their errno.  EIO is reported as an event, since the
-      program that got it seldom says what it was.
+    - An :class:`~orionfs.errors.OrionError` and an OSError carry their errno.  Where the program that gets it cannot
+      know the reason, that is reported as an event: EIO, a backing store that is full, what is refused on principle.
     - Anything else is a bug of ours: EIO, a traceback in the log, an event; and if the request was about to change a
       device, that device takes no more writes, because nobody knows what state the bug left it in.
     """
@@ -37,9 +37,8 @@ class Failures:
         """The errno for *error*, which *handler* raised for *subject*; *exposed* is the device, if it is one's file."""
         if isinstance(error, OrionError | OSError):
             code = error.errno or errno.EIO
-            if code == errno.EIO and self._is_news(handler, subject, error):
-                message = f"{handler} failed: {error}"
-                self._events.emit("io.error", subject, message, severity="error", handler=handler)
+            if self._needs_words(error, code) and self._is_news(handler, subject, error):
+                self._report(handler, subject, error)
             # ENOSYS would make the kernel stop asking: an fsync that once gave it succeeds for ever after.
             return errno.EIO if code == errno.ENOSYS else code
         latching = writing and exposed is not None and not exposed.latched
@@ -48,6 +47,18 @@ class Failures:
         if latching and exposed is not None:
             exposed.latch(f"an internal error in {handler} left its state unknown")
         return errno.EIO
+
+    def _needs_words(self, error: Exception, code: int) -> bool:
+        return code == errno.EIO or isinstance(error, NoSpace | Refused)
+
+    def _report(self, handler: str, subject: str, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self._events.emit("request.refused", subject, f"{handler} was refused: {error}", handler=handler)
+        elif isinstance(error, NoSpace):
+            message = f"{handler} found no space: {error.message}; free some there: nothing that was stored is lost"
+            self._events.emit("io.no-space", subject, message, severity="warning", handler=handler)
+        else:
+            self._events.emit("io.error", subject, f"{handler} failed: {error}", severity="error", handler=handler)
 
     def _report_bug(self, handler: str, subject: str, error: Exception, latching: bool) -> None:
         logger.error("%s of %s met an internal error", handler, subject, exc_info=error)

@@ -7,10 +7,11 @@ and then the coroutine of the same name must be awaited.
 from __future__ import annotations
 
 import abc
+import errno
 
 from orionfs.buffers import POOL
 from orionfs.clock import Clock
-from orionfs.errors import NoSpace, OrionError, ReadOnly
+from orionfs.errors import OrionError, ReadOnly
 from orionfs.fuse.event_stream import EventStream
 from orionfs.fuse.tree import DeviceNode, DocumentNode, EventsNode, Node
 from orionfs.units import MIB
@@ -131,7 +132,8 @@ class DeviceFile(OpenFile):
 
     def _clip(self, data: bytes, room: int) -> bytes:
         if room <= 0:
-            raise NoSpace(f"{self.exposed.key} ends at byte {self.device.geometry.size}")
+            # Not NoSpace: the backing store is not full, and nobody has to hear of it but the writer.
+            raise OSError(errno.ENOSPC, f"{self.exposed.key} ends at byte {self.device.geometry.size}")
         return data[:room]
 
     async def sync(self) -> None:

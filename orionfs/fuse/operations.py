@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from orionfs.attributes import AttributeStore
+from orionfs.errors import Refused
 from orionfs.exposed import XATTR_PREFIX, Exposed
 from orionfs.fuse.failures import Failures
 from orionfs.fuse.files import DeviceFile, DocumentFile, EventsFile, OpenFile
@@ -346,7 +347,10 @@ class Operations:
         if size == capacity or exposed.truncate == "ignore":
             return False
         if exposed.truncate == "refuse":
-            raise OSError(errno.EPERM, f"{exposed.key} has a fixed size; write with conv=notrunc")
+            raise Refused(
+                f"{exposed.key} is a device: its size is fixed, and it is not truncated",
+                hint="write without truncating: dd conv=notrunc, qemu-img convert -n",
+            )
         if size > capacity:
             raise OSError(errno.EFBIG, f"{exposed.key} cannot grow beyond its {capacity} bytes")
         exposed.attributes.mtime_ns = exposed.attributes.ctime_ns = self.tree.clock.wall_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def test_a_device_without_permission_is_access_refused():
     assert error.exit_code == 7
 
 
+def test_a_device_that_is_something_else_is_named_with_the_way_to_the_right_one(monkeypatch):
+    monkeypatch.setattr(mounting, "_FUSE_DEVICE", Path("/dev/null"))
+    with pytest.raises(AccessRefused, match=r"/dev/null is something else than the FUSE device.*mknod"):
+        check_permitted(MountOptions("spec"))
+
+
 @pytest.mark.parametrize(
     ("configuration", "permitted"),
     [(None, False), ("", False), ("#user_allow_other\n", False), ("mount_max = 9\n user_allow_other \n", True)],
@@ -77,10 +84,9 @@ def test_allow_other_needs_permission_from_the_administrator(configuration, perm
     file = tmp_path / "fuse.conf"
     if configuration is not None:
         file.write_text(configuration)
-    device = tmp_path / "fuse"
-    device.touch()
     monkeypatch.setattr(mounting, "_FUSE_CONF", file)
-    monkeypatch.setattr(mounting, "_FUSE_DEVICE", device)
+    monkeypatch.setattr(mounting, "_FUSE_DEVICE", Path("/dev/null"))
+    monkeypatch.setattr(mounting, "_FUSE_NUMBER", os.stat("/dev/null").st_rdev)
     monkeypatch.setattr(mounting.os, "geteuid", lambda: 1000)
     if permitted:
         check_permitted(MountOptions("spec", allow_other=True))
@@ -107,6 +113,7 @@ def test_a_failed_mount_is_one_sentence(complaint, kind):
     assert type(error) is kind
     assert isinstance(error, OrionError)
     assert "/mnt/o" in error.message
+    assert error.hint
     assert "\n" not in str(error)
 
 

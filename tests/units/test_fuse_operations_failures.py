@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orionfs.errors import TABLE, ConfigError, MediaError, NoSpace, OrionError, ReadOnly, Unsupported
+from orionfs.errors import TABLE, ConfigError, MediaError, NoSpace, OrionError, ReadOnly, Refused, Unsupported
 from orionfs.fuse.failures import REPORT_INTERVAL_S, Failures
 from orionfs.monitor.events import EventLog
 from tests.units.fuse_kit import Rig
@@ -42,7 +42,7 @@ async def errno_of(rig, error, *, writing=False):
 
 @pytest.mark.parametrize("kind", [kind for kind in TABLE if kind is not OrionError])
 async def test_errors_of_ours_have_the_errno_of_the_table(kind, expected_logs):
-    expected_logs("io.error", required=False)
+    expected_logs("io.error", "io.no-space", required=False)
     assert await errno_of(Rig(), kind("no")) == TABLE[kind].errno
 
 
@@ -61,15 +61,29 @@ async def test_errors_of_the_host_keep_their_errno_but_for_enosys(error, code, e
     assert await errno_of(Rig(), error) == code
 
 
-async def test_an_i_o_error_is_an_event_and_other_refusals_are_not(expected_logs):
-    expected_logs("io.error arrays/vault: write failed: bad sector")
+@pytest.mark.parametrize(
+    ("error", "kind", "severity"),
+    [
+        (MediaError("bad sector"), "io.error", "error"),
+        (NoSpace("cannot write d0.img"), "io.no-space", "warning"),
+        (Refused("its size is fixed", hint="conv=notrunc"), "request.refused", "info"),
+    ],
+)
+async def test_what_a_program_cannot_know_the_reason_of_is_an_event(error, kind, severity, expected_logs):
+    expected_logs(f"{kind} arrays/vault: write .*: {error.message}", required=severity != "info")
     rig = Rig()
-    for error in (NoSpace("full"), ReadOnly("no"), ConfigError("no"), OSError(errno.EPERM, "no")):
+    await errno_of(rig, error)
+    (event,) = rig.events.since(0)
+    assert (event.kind, event.subject, event.severity) == (kind, "arrays/vault", severity)
+    assert error.message in event.message
+    assert ";" in event.message or kind == "io.error"  # what to do next
+
+
+async def test_what_says_enough_by_its_number_is_no_event():
+    rig = Rig()
+    for error in (ReadOnly("no"), ConfigError("no"), OSError(errno.EPERM, "no"), OSError(errno.ENOSPC, "the end")):
         await errno_of(rig, error)
     assert rig.events.last == 0
-    await errno_of(rig, MediaError("bad sector"))
-    (event,) = rig.events.since(0)
-    assert (event.kind, event.subject, event.severity) == ("io.error", "arrays/vault", "error")
 
 
 def test_a_storm_of_failures_is_reported_once_a_minute_per_kind(expected_logs):
@@ -116,7 +130,8 @@ async def test_a_bug_in_a_write_latches_the_device_read_only(expected_logs):
     assert await errno_of(rig, ReadOnly("it latched"), writing=True) == errno.EROFS
 
 
-async def test_an_error_on_purpose_never_latches():
+async def test_an_error_on_purpose_never_latches(expected_logs):
+    expected_logs("io.no-space")
     rig = Rig()
     await errno_of(rig, NoSpace("full"), writing=True)
     assert rig.exposed.writable
