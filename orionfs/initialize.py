@@ -20,6 +20,7 @@ from orionfs.array.superblock import NoSuperblock, SuperblockError
 from orionfs.array.superblock_io import read_superblock
 from orionfs.backends import OpenOptions, open_backend, path_of
 from orionfs.backends.create import create_file
+from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import opening_order
 from orionfs.config.spec import DEFAULT_CHUNK, ArraySpec, Spec
 from orionfs.device import StorageDevice
@@ -51,8 +52,9 @@ async def initialize(spec: Spec, environment: Environment, *, dry_run: bool = Fa
 
     With *dry_run*, what would be done.  Raises :class:`~orionfs.errors.Refused` for members that hold other data and
     for an array of which only some members are there, :class:`~orionfs.errors.ConfigError` for a missing member whose
-    size nobody said; nothing was changed then.
+    size nobody said, for two that are one file, and for what cannot be a member; nothing was changed then.
     """
+    refuse_aliases(spec)
     work = _Initialization(spec, environment)
     plans: dict[str, list[State]] = {}
     for array in opening_order(spec):
@@ -111,6 +113,8 @@ class _Initialization:
         except NotFound as error:
             if inner is not None or isinstance(error, SuperblockError):
                 raise
+        except ConfigError as error:
+            raise self._config_error(array, position, error.message, error.hint) from error
         if array.member_size is None:
             message = f"member {member} of {array.name} does not exist, and nothing says how large to make it"
             raise self._config_error(array, position, message, 'add a line such as member_size = "256MiB"')

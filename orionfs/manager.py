@@ -7,11 +7,9 @@ members, assembles arrays from the inside out, runs their background work and cl
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
@@ -20,12 +18,13 @@ from orionfs.array.assembly import Source, assemble
 from orionfs.array.levels import LEVELS
 from orionfs.array.support import Expectation
 from orionfs.attributes import AttributeStore
-from orionfs.backends import OpenOptions, open_backend, path_of
+from orionfs.backends import OpenOptions, open_backend
+from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import claimed, opening_order
 from orionfs.config.spec import ArraySpec, Spec
 from orionfs.device import Description, StorageDevice
 from orionfs.environment import Environment
-from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
+from orionfs.errors import ConfigError, NotFound, OrionError
 from orionfs.exposed import Exposed
 from orionfs.layers.bytewise import Bytewise
 from orionfs.monitor.events import EventLog
@@ -72,7 +71,7 @@ class StorageManager:
         """
         manager = cls(spec, options, environment)
         try:
-            _refuse_aliases(spec)
+            refuse_aliases(spec)
             for array in opening_order(spec):
                 manager.arrays[array.name] = await manager._assemble(array)
             await manager._expose()
@@ -198,7 +197,7 @@ class StorageManager:
                     await self._attributes.save()
                 except OrionError as error:
                     self.events.emit("attributes.not-saved", str(self.spec.path), str(error), severity="error")
-                    problems.append(error)
+                    problems.append(_times_lost(error))
             self._closed.set()
         if problems:
             raise problems[0]
@@ -214,6 +213,12 @@ class StorageManager:
         return problems
 
 
+def _times_lost(error: OrionError) -> OrionError:
+    """Modes and owners are saved when they are set, so that only times can be lost at the end."""
+    message = f"the members are closed, but when their arrays were last written could not be kept: {error.message}"
+    return type(error)(message, hint="no data is affected")
+
+
 def _first(*values: int | None) -> int:
     """The first of *values* that is set; the last one always is."""
     return next(value for value in values if value is not None)
@@ -226,41 +231,3 @@ def _expectation(spec: ArraySpec) -> Expectation:
         chunksize=spec.chunk // SECTOR if spec.chunk is not None and level.chunked else None,
         layout=level.layouts[spec.layout] if spec.layout is not None else None,
     )
-
-
-def _refuse_aliases(spec: Spec) -> None:
-    """Refuse two members that are one file under different names: hard links, symbolic links, bind mounts.
-
-    The lock of the second would fail too, but could not say what it collided with.
-    """
-    seen: dict[tuple[str, int, int], tuple[str, str]] = {}
-    for array in spec.arrays:
-        for index, member in enumerate(array.members):
-            path = path_of(member, spec.folder) if spec.array(member) is None else None
-            identity = _identity(path) if path is not None else None
-            if identity is None:
-                continue
-            if identity in seen:
-                other, owner = seen[identity]
-                raise ConfigError(
-                    f"member {member} of {array.name} is the same device as {other} of {owner}",
-                    hint="use each device once",
-                    path=str(spec.path),
-                    line=array.line_of_member(index),
-                )
-            seen[identity] = member, array.name
-
-
-def _identity(path: Path) -> tuple[str, int, int] | None:
-    """What *path* is, whatever it is called; None if it is not there."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise AccessRefused(f"member {path} cannot be looked at: {error.strerror}") from error
-    except OSError:
-        return None  # opening it will say what is wrong
-    if stat.S_ISBLK(found.st_mode):
-        return "block", os.major(found.st_rdev), os.minor(found.st_rdev)
-    return "file", found.st_dev, found.st_ino

@@ -13,6 +13,7 @@ from typing import Literal
 
 from orionfs.array.levels import LEVELS
 from orionfs.backends import path_of
+from orionfs.config.aliases import find_aliases
 from orionfs.config.spec import ArraySpec, Spec
 from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
 from orionfs.units import MIB, SECTOR, format_size
@@ -31,7 +32,7 @@ class Finding:
 
 def check_members(spec: Spec) -> list[Finding]:
     """What the host says against the members of *spec*, by line.  Blocks; follows no array into another."""
-    findings: list[Finding] = []
+    findings = [Finding("problem", error.line, error) for error in find_aliases(spec)]
     for array in spec.arrays:
         findings += _check_array(spec, array)
     return sorted(findings, key=lambda finding: finding.line)

@@ -274,3 +274,15 @@ async def test_a_byte_anywhere_is_found(place: int):
     assert await is_zero(device)
     await device.write(place, [b"\1" + bytes(511)])
     assert not await is_zero(device)
+
+
+def test_what_cannot_be_a_member_is_named_with_its_line(orionctl, tmp_path: Path):
+    store = tmp_path / "s"
+    orionctl("init", store, "--size", "4MiB")
+    (store / "members" / "d1.img").unlink()
+    (store / "members" / "d1.img").mkdir()
+    line = load_spec(store).arrays[0].line_of_member(1)
+    code, out, err = orionctl("init", store)
+    assert (code, out) == (2, "")
+    assert f"{store}/orionfs.toml:{line}: " in err
+    assert "d1.img is a directory" in err
