@@ -33,7 +33,7 @@ from orionfs.tools.mountinfo import TYPE, mount_at, read_mounts
 from orionfs.tools.mountpoint import delist_helper, enlist_helper, run_unmount
 from orionfs.tools.reporting import Reporting
 from orionfs.tools.request import MountRequest
-from orionfs.tools.unmounting import failure_note
+from orionfs.tools.unmounting import failure_note, leave_failure
 
 logger = logging.getLogger("orionfs.daemon")
 
@@ -73,7 +73,7 @@ def _report(error: BaseException, daemon: _Daemon, herald: Herald) -> int:
         logger.error("%s", cause)
     herald.failed(str(cause), cause.exit_code)
     if daemon.usable:
-        failure_note(daemon.request.mountpoint).write_text(str(cause))
+        leave_failure(daemon.request.mountpoint, cause)
     return cause.exit_code
 
 

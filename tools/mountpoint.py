@@ -36,7 +36,7 @@ def check_mountpoint(mountpoint: str) -> None:
     except FileNotFoundError:
         raise NotFound(f"the mount point {mountpoint} is not there", hint=f"mkdir -p {mountpoint}") from None
     except NotADirectoryError:
-        raise UsageError(f"the mount point {mountpoint} is not a folder") from None
+        raise UsageError(f"the mount point {mountpoint} is not a folder", hint="name an empty folder") from None
     except OSError as error:
         raise from_oserror(error, f"look into the mount point {mountpoint}") from error
     if not empty:

@@ -61,6 +61,11 @@ def failure_note(mountpoint: str, folder: Path | None = None) -> Path:
     return (folder or runtime_folder()) / f"{mount_id(Path(mountpoint))}.failure"
 
 
+def leave_failure(mountpoint: str, error: OrionError) -> None:
+    """Write that note: the message, and on a second line the hint, if it has one."""
+    failure_note(mountpoint).write_text("\n".join(filter(None, (error.message, error.hint))))
+
+
 class _Daemon:
     """A living daemon, held by a descriptor so that its number cannot pass to another process."""
 
@@ -148,7 +153,8 @@ def _wait(daemon: _Daemon, mount: Mount, progress: Callable[[str], None] | None)
     record = daemon.registration.socket.with_suffix(".json")
     note = failure_note(mount.mountpoint, record.parent)
     if note.exists():
-        raise MediaError(note.read_text(), hint="not everything may have been written; the next mount checks it")
+        message, _, hint = note.read_text().partition("\n")
+        raise MediaError(message, hint=hint or "not everything may have been written; the next mount checks it")
     if record.exists() and read_registration(record).pid == daemon.registration.pid:
         message = (
             f"the daemon of {mount.mountpoint} (process {daemon.registration.pid}) died before it closed its members"

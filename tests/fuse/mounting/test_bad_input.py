@@ -27,7 +27,7 @@ pytestmark = pytest.mark.fuse
         (["{store}/none.toml", "{place}"], 3, ["none.toml"]),
         (["{tmp}", "{place}"], 3, ["orionfs.toml"]),
         (["{store}", "{tmp}/none"], 3, ["mount point", "mkdir -p"]),
-        (["{store}", "{store}/orionfs.toml"], 2, ["not a folder"]),
+        (["{store}", "{store}/orionfs.toml"], 2, ["not a folder; name an empty folder"]),
         (["{store}", "{store}"], 5, ["not empty"]),
         (["{store}", "/proc"], 5, ["already mounted", "proc"]),
     ],
