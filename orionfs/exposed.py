@@ -21,8 +21,8 @@ XATTR_PREFIX = "user.orionfs."
 class Exposed:
     """One device, and the terms on which it is shown.  Used on the event loop only.
 
-    ``device`` is the one :class:`~orionfs.layers.bytewise.Bytewise` over the device that is shown, used by everybody who
-    serves it, because the locks of its read-modify-writes only hold within one instance.
+    ``device`` is the one :class:`~orionfs.layers.bytewise.Bytewise` over the device that is shown, used by everybody
+    who serves it, because the locks of its read-modify-writes only hold within one instance.
     ``folder`` is where it is in the tree (``arrays``, ``volumes/tank``), ``claimed_by`` the device above that owns it,
     if there is one.  ``attributes`` are live: they change in place.
     """

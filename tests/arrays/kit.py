@@ -53,9 +53,7 @@ def ram_members(sizes: Sequence[int], *, always_wait: bool = False) -> list[RamD
     return [RamDevice(f"d{slot}", size, always_wait=always_wait) for slot, size in enumerate(sizes)]
 
 
-async def format_members(
-    devices: Sequence[StorageDevice], level: str, layout: str = "", chunk: int = 4 * KIB
-) -> None:
+async def format_members(devices: Sequence[StorageDevice], level: str, layout: str = "", chunk: int = 4 * KIB) -> None:
     rules = LEVELS[level]
     spec = MdSpec(
         level=rules.md_level,
@@ -66,9 +64,7 @@ async def format_members(
     await create_array(devices, spec=spec, environment=ENVIRONMENT, freshly_made=True)
 
 
-async def start(
-    devices: Sequence[StorageDevice | None], *, events: Events | None = None, **options: Any
-) -> Array:
+async def start(devices: Sequence[StorageDevice | None], *, events: Events | None = None, **options: Any) -> Array:
     sources = [
         Source(f"d{slot}", device, "" if device is not None else "not there") for slot, device in enumerate(devices)
     ]
