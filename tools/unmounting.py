@@ -128,8 +128,9 @@ def _belongs_to(folder: Path, uid: int) -> bool:
 
 
 def _explain(mountpoint: str, failure: str) -> OrionError:
-    # Not this program itself, which has inherited what its caller has open.
-    holders = [holder for holder in find_holders(mountpoint, read_mounts()) if f"[{os.getpid()}]" not in holder.who]
+    # Not this program itself, nor the umount(8) that called it: both have inherited what their caller has open.
+    ourselves = (f"[{os.getpid()}]", f"umount[{os.getppid()}]")
+    holders = [holder for holder in find_holders(mountpoint, read_mounts()) if not holder.who.endswith(ourselves)]
     if holders:
         hint = f"end that first; umount -l {mountpoint} detaches it at once"
         return InUse(f"{mountpoint} is in use by {describe_holders(holders)}", hint=hint)
