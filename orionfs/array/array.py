@@ -364,16 +364,26 @@ class Array(StorageDevice):
                 await self._write_superblocks(sync.checkpoint() // SECTOR)
 
     async def _close_members(self) -> None:
-        problems: list[OrionError] = []
-        devices = [member.device for member in self._members if member.device is not None]
-        for device in [*devices, *self._idle_devices]:
-            try:
-                await device.aclose()
-            except OrionError as error:
-                problems.append(error)
-                self._emit("member.close-failed", f"{device.name}: {error.message}", severity="error")
-        if problems and not self._failed:
-            raise problems[0]
+        """Let go of all devices; raises only if so many failed their last flush that redundancy cannot stand in."""
+        failed = 0
+        first: OrionError | None = None
+        for member in self._members:
+            error = await self._close(member.device) if member.device is not None else None
+            if error is not None or not member.active:
+                failed += 1
+                first = first or error
+        for device in self._idle_devices:
+            await self._close(device)
+        if first is not None and not self._failed and failed > self.level.tolerates(len(self._members)):
+            raise first
+
+    async def _close(self, device: StorageDevice) -> OrionError | None:
+        try:
+            await device.aclose()
+        except OrionError as error:
+            self._emit("member.close-failed", f"{device.name}: {error.message}", severity="error")
+            return error
+        return None
 
     # --- facts -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from orionfs.array.member import Member
 from orionfs.array.superblock import OFFSET, ROLE_FAULTY, ROLE_JOURNAL, Superblock, pack_time
 from orionfs.array.transfer import Failure, Transfer, settle
 from orionfs.clock import Clock
+from orionfs.errors import MediaError, NoSpace
 
 
 class SuperblockSet:
@@ -23,13 +24,29 @@ class SuperblockSet:
         self.events = freshest.events
         self.resync_offset = freshest.resync_offset
         self._roles = list(freshest.dev_roles)
+        #: Whether all active members are known to have the same count, durably.  After a kill the newest superblock
+        #: may be in the page cache only, after a cut one member may be behind.
+        self._level = False
 
     async def write(self, resync_offset: int, step: int) -> list[Failure]:
         """Put *resync_offset* (sectors of member data) on every active member, *step* events later, durably.
 
-        The members that could not be written, with their errors; all others have it when this returns.
+        The members that could not be written, with their errors; if there are none, all have it when this returns.
+
+        Counting goes one event at a time, and each count is durable on all members before the next begins: a cut then
+        never leaves two members more than one event apart, which is as much as assembly forgives.  For the same reason
+        members that may differ already are made equal first.
         """
-        self.events += step
+        for increment in [1] * step if self._level else [0] + [1] * step:
+            self.events += increment
+            self._level = False
+            failures = await self._write_once(resync_offset)
+            if failures:
+                return failures
+            self._level = True
+        return []
+
+    async def _write_once(self, resync_offset: int) -> list[Failure]:
         self.resync_offset = resync_offset
         active = [member for member in self._members if member.active]
         self._disown_absent({_own(member).dev_number for member in active})
@@ -57,7 +74,11 @@ class SuperblockSet:
     @staticmethod
     async def _put(member: Member, image: bytes) -> None:
         await member.present.write(OFFSET, [image])
-        await member.present.flush()
+        try:
+            await member.present.flush()
+        except NoSpace as error:
+            # Unlike a write without space, a failed flush cannot be tried again: it is the failure of the member.
+            raise MediaError(error.message) from error
 
 
 def _own(member: Member) -> Superblock:
