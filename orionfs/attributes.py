@@ -136,10 +136,11 @@ class AttributeStore:
                 raise from_oserror(error, f"save attributes in {self._path}") from error
             self._stored = objects
 
-    async def aclose(self) -> None:
-        """Save, then let go of the worker, also if saving fails."""
+    async def aclose(self, *, save: bool = True) -> None:
+        """Save unless told not to, then let go of the worker, also if saving fails.  Idempotent."""
         try:
-            await self.save()
+            if save:
+                await self.save()
         finally:
             self._worker.close()
 

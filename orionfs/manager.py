@@ -192,9 +192,9 @@ class StorageManager:
         """
         with trio.CancelScope(shield=True):
             problems = await self._close_devices()
-            if self._attributes is not None and not self.read_only:
+            if self._attributes is not None:
                 try:
-                    await self._attributes.save()
+                    await self._attributes.aclose(save=not self.read_only)
                 except OrionError as error:
                     self.events.emit("attributes.not-saved", str(self.spec.path), str(error), severity="error")
                     problems.append(_times_lost(error))
@@ -215,7 +215,7 @@ class StorageManager:
 
 def _times_lost(error: OrionError) -> OrionError:
     """Modes and owners are saved when they are set, so that only times can be lost at the end."""
-    message = f"the members are closed, but when their arrays were last written could not be kept: {error.message}"
+    message = f"the members are closed, but the times of the arrays' files could not be kept: {error.message}"
     return type(error)(message, hint="no data is affected")
 
 

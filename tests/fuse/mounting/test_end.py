@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from orionfs.control.runtime import find
+from orionfs.errors import MediaError, NoSpace
 from orionfs.tools.mountinfo import read_mounts
+from orionfs.tools.unmounting import leave_failure
 
 from .kit import MOUNT, ORIONCTL, UMOUNT, await_end, daemon_pid, mounted, read, state, write
 
@@ -105,17 +107,24 @@ def test_unmounting_that_takes_long_says_what_it_waits_for(store, place, run):
     assert state(store) == ["clean"] * 3
 
 
-def test_a_daemon_that_could_not_write_everything_tells_the_one_who_unmounts(store, place, run, runtime_folder):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MediaError("cannot flush d0.img"), "cannot flush d0.img; not everything may have been written; the next"),
+        (NoSpace("cannot save times", hint="no data is affected"), "cannot save times; no data is affected\n"),
+    ],
+)
+def test_a_daemon_that_could_not_write_everything_tells_the_one_who_unmounts(store, place, run, error, said):
     run(MOUNT, store, place)
     mount = find(place)
     os.kill(mount.pid, signal.SIGSTOP)
     with subprocess.Popen([UMOUNT, place], stderr=subprocess.PIPE, text=True) as umount:
         while mounted(place) is not None:
             os.sched_yield()
-        mount.socket.with_suffix(".failure").write_text("cannot flush members/d0.img: Input/output error")
+        leave_failure(str(place), error)
         os.kill(mount.pid, signal.SIGKILL)
         assert umount.stderr is not None
-        assert "cannot flush members/d0.img: Input/output error; " in umount.stderr.read()
+        assert f"umount.orionfs: {said}" in umount.stderr.read()
     assert umount.returncode == 8
 
 
