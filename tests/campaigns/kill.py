@@ -8,10 +8,8 @@ dead mount, and every noted block must hold what was noted, or the one write tha
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import select
 import signal
 import struct
 import subprocess
@@ -72,19 +70,6 @@ def intact(file: Path, writer: Writer) -> bool:
     return True
 
 
-def status(mountpoint: Path) -> dict:
-    answer = stage.run(stage.ORIONCTL, "-m", mountpoint, "status", "--json", check=False)
-    return json.loads(answer.stdout)["mounts"][0]
-
-
-def kill_daemon(mountpoint: Path) -> None:
-    pid = status(mountpoint)["pid"]
-    handle = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGKILL)
-    select.select([handle], [], [])
-    os.close(handle)
-
-
 def one(folder: Path, level: str, *, dirty: bool, degraded: bool, seed: int) -> list[str]:
     store = stage.make_store(folder / "store", level, members=MEMBERS[level], size="160MiB")
     mnt = folder / "mnt"
@@ -102,7 +87,7 @@ def one(folder: Path, level: str, *, dirty: bool, degraded: bool, seed: int) -> 
     writer.start()
     time.sleep(1.5 + random.Random(seed).random())
     if dirty:
-        kill_daemon(mnt)
+        stage.kill_daemon(mnt)
     else:
         # No more requests, then long enough for the clean mark; the writer stops at the failing write after the kill.
         fio.send_signal(signal.SIGSTOP)
@@ -110,9 +95,9 @@ def one(folder: Path, level: str, *, dirty: bool, degraded: bool, seed: int) -> 
         stopper = threading.Event()
         original = writer._random.randrange
         writer._random.randrange = lambda limit: stopper.wait() and original(limit)  # type: ignore[method-assign]
-        while status(mnt)["arrays"][0]["dirty"]:
+        while stage.status(mnt)["arrays"][0]["dirty"]:
             time.sleep(0.1)
-        kill_daemon(mnt)
+        stage.kill_daemon(mnt)
         stopper.set()
         fio.send_signal(signal.SIGCONT)
     writer.join()
@@ -123,10 +108,10 @@ def one(folder: Path, level: str, *, dirty: bool, degraded: bool, seed: int) -> 
     first_exit = again.returncode
     if again.returncode:
         stage.run(stage.MOUNT, store, mnt, "-o", "force")
-    array = status(mnt)["arrays"][0]
+    array = stage.status(mnt)["arrays"][0]
     starts, resync = array["state"], "yes" if array["job"] else "no"
     good = intact(file, writer)
-    while status(mnt)["arrays"][0]["state"] == "resyncing":
+    while stage.status(mnt)["arrays"][0]["state"] == "resyncing":
         time.sleep(0.2)
     stage.run(stage.UMOUNT, mnt)
     stage.run("rm", "-rf", store)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import mmap
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -86,6 +90,45 @@ def filesystem(device: str, folder: Path, *options: str) -> Iterator[Path]:
         yield folder
     finally:
         run("umount", folder)
+
+
+def status(mountpoint: Path) -> dict:
+    """The mount, as its daemon reports it."""
+    answer = run(ORIONCTL, "-m", mountpoint, "status", "--json", check=False)
+    return json.loads(answer.stdout)["mounts"][0]
+
+
+def kill_daemon(mountpoint: Path) -> None:
+    """kill -9, and its end awaited."""
+    pid = status(mountpoint)["pid"]
+    handle = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([handle], [], [])
+    os.close(handle)
+
+
+def wait_until(holds: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
+    """Ask until it *holds*; what other processes reach tells nobody when."""
+    end = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {limit_s:g} s: {what}")
+        time.sleep(0.05)
+
+
+def read_direct(file: Path) -> bytes:
+    """All bytes of *file*, with direct I/O: what its filesystem has, not what the page cache kept."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_DIRECT)
+    try:
+        size = os.fstat(descriptor).st_size
+        with mmap.mmap(-1, size) as buffer:
+            at = 0
+            while at < size:
+                with memoryview(buffer)[at:] as view:
+                    at += os.preadv(descriptor, [view], at)
+            return buffer[:]
+    finally:
+        os.close(descriptor)
 
 
 class Stopwatch:

@@ -1,0 +1,1 @@
+"""The cases of ``tests.campaigns.bad_input``, a module for each kind."""
