@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orionfs.errors import AccessRefused, InUse, NotFound, OrionError, Refused, UsageError
+from orionfs.errors import AccessRefused, InUse, NotFound, Refused, UsageError
 from tests.campaigns import stage
 from tests.campaigns.bad.ledger import Ledger
 
@@ -77,13 +77,13 @@ def not_permitted(ledger: Ledger) -> None:
     with ledger.case("the same, with allow_other in the configuration") as case:
         command = ["mount.orionfs", store, mnt]
         case.refused(*apart(NO_PERMISSION_FOR_OTHERS), *AS_NOBODY, *command, error=AccessRefused, words=["allow_other"])
-    for title, script, error, words in (
-        ("no /dev/fuse", NO_DEVICE, AccessRefused, "/dev/fuse is not there"),
-        ("a /dev/fuse that may not be opened", FORBIDDEN_DEVICE, AccessRefused, "/dev/fuse cannot be opened"),
-        ("a /dev/fuse that is something else", WRONG_DEVICE, OrionError, "/dev/fuse"),
+    for title, script, words in (
+        ("no /dev/fuse", NO_DEVICE, "/dev/fuse is not there"),
+        ("a /dev/fuse that may not be opened", FORBIDDEN_DEVICE, "/dev/fuse cannot be opened"),
+        ("a /dev/fuse that is something else", WRONG_DEVICE, "/dev/fuse is something else"),
     ):
         with ledger.case(title) as case:
-            case.refused(*apart(script), "mount.orionfs", store, mnt, error=error, words=[words])
+            case.refused(*apart(script), "mount.orionfs", store, mnt, error=AccessRefused, words=[words])
 
 
 def apart(script: str) -> list[str | Path]:
