@@ -150,6 +150,7 @@ class _Daemon:
         fuse = FuseOptions(
             request.source,
             allow_other=options.allow_other or manager.spec.mount.allow_other,
+            xattrs=options.xattrs,
             read_only=manager.read_only,
             kernel=options.kernel,
         )

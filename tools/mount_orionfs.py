@@ -43,6 +43,7 @@ options after -o, separated by commas:
   mode=            their mode, in octal (0600)
   force            start what is refused otherwise: a dirty and degraded array may hold wrong bytes
   no_lock          use members on a filesystem that has no locks; make sure yourself that nobody else does
+  noxattr          no extended attributes; small buffered writes cost half as much then
   direct           bypass the page cache of the members (O_DIRECT)
   foreground       stay in front and log to standard error
   nofail           succeed if SPEC or a member is not there

@@ -29,6 +29,7 @@ class MountOptions:
     direct: bool = False
     foreground: bool = False
     nofail: bool = False
+    xattrs: bool = True
     #: What the kernel itself enforces on the mount (``nosuid``, ``noatime`` …), in the order given.
     kernel: tuple[str, ...] = field(default=())
 
@@ -67,6 +68,7 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "direct": ("direct", True),
     "foreground": ("foreground", True),
     "nofail": ("nofail", True),
+    "noxattr": ("xattrs", False),
 }
 
 #: Options that people know from elsewhere and that cannot mean anything here, each with the reason.

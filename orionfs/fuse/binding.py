@@ -187,7 +187,7 @@ class _Adapter(pyfuse3.Operations):
 
     @_on_inode
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
-        return await self._operations.listxattr(inode)
+        return await self._operations.listxattr(inode) if self._xattrs else ()
 
     @_on_inode
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -83,3 +83,8 @@ def test_sloppy_forgives_unknown_words_but_not_wrong_values():
     assert parse_options("whatever,ro", sloppy=True) == MountOptions(read_only=True)
     with pytest.raises(UsageError):
         parse_options("mode=rw", sloppy=True)
+
+
+def test_extended_attributes_can_be_left_out():
+    assert parse_options("noxattr").xattrs is False
+    assert parse_options("ro").xattrs is True
