@@ -214,9 +214,9 @@ class Superblock:
             )
         max_dev = values["_max_dev"]
         if max_dev > MAX_ROLES:
-            raise _damaged(f"its superblock claims {max_dev} roles where at most {MAX_ROLES} fit")
+            raise _damaged(f"has a superblock that claims {max_dev} roles where at most {MAX_ROLES} fit")
         if checksum(raw, max_dev) != values["_sb_csum"]:
-            raise _damaged("the checksum of its MD superblock is wrong")
+            raise _damaged("has an MD superblock whose checksum is wrong")
         values["set_name"] = _decode_name(values["set_name"])
         values["dev_roles"] = list(struct.unpack_from(f"<{max_dev}H", raw, FIXED_SIZE))
         superblock = cls(raw=raw, **{name: value for name, value in values.items() if not name.startswith("_")})
@@ -237,15 +237,15 @@ class Superblock:
                 hint="assemble this array with mdadm",
             )
         if self.level not in LEVEL_NAMES:
-            raise _damaged(f"its superblock names level {self.level}, which MD does not have")
+            raise _damaged(f"has a superblock that names level {self.level}, which MD does not have")
         if not 1 <= self.raid_disks <= MAX_ROLES:
-            raise _damaged(f"its superblock claims an array of {self.raid_disks} members")
+            raise _damaged(f"has a superblock that claims an array of {self.raid_disks} members")
         if self.events > MAX_EVENTS:
-            raise _damaged(f"its superblock claims {self.events} events, more than can have happened")
+            raise _damaged(f"has a superblock that claims {self.events} events, more than can have happened")
         if self.data_offset * SECTOR < OFFSET + self.length():
-            raise _damaged(f"its superblock places the data at sector {self.data_offset}, on top of itself")
+            raise _damaged(f"has a superblock that places the data at sector {self.data_offset}, on top of itself")
         if self.size > self.data_size and self.level not in (LEVEL_LINEAR, 0):
-            raise _damaged(f"its superblock uses {self.size} sectors of {self.data_size}")
+            raise _damaged(f"has a superblock that uses {self.size} sectors of {self.data_size}")
         needed = (self.data_offset + self.data_size) * SECTOR
         if device_size is not None and needed > device_size:
             raise TruncatedMember(

@@ -35,7 +35,7 @@ from orionfs.units import SECTOR, format_size
 
 __all__ = ["Candidate", "Expectation", "SetAside", "State", "Verdict", "judge"]
 
-State = Literal["missing", "stale", "foreign", "recovering", "spare", "damaged"]
+State = Literal["missing", "stale", "foreign", "recovering", "spare", "damaged", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Candidate:
     """One member as the configuration names it.
 
     Without a ``superblock``, ``state`` and ``problem`` say why there is none: ``missing`` (no device), ``foreign`` (not
-    a member of an array) or ``damaged``.
+    a member of an array), ``unsupported`` (a feature that this release does not know) or ``damaged``.
     """
 
     label: str
@@ -57,6 +57,8 @@ class Candidate:
         """The candidate whose device or superblock could not be had because of *error*."""
         if isinstance(error, md.NoSuperblock | md.UnsupportedVersion):
             state: State = "foreign"
+        elif isinstance(error, md.UnknownFeature):
+            state = "unsupported"
         elif isinstance(error, NotFound):
             state = "missing"
         else:
@@ -344,7 +346,11 @@ def _kind_for(aside: Sequence[SetAside]) -> type[OrionError]:
 
 def _next(aside: Sequence[SetAside]) -> str:
     states = {item.state for item in aside}
-    if "stale" in states and not states & {"missing", "foreign", "damaged"}:
+    if "damaged" in states:
+        return "put whole copies of these members back, or correct the list of members"
+    if "unsupported" in states:
+        return "use a newer release, or assemble the array with a kernel that knows these features"
+    if "stale" in states and not states & {"missing", "foreign"}:
         return "only mdadm --assemble --force takes stale members, at the risk of mixing old data with new"
     return "bring the members back, or correct the list of members"
 

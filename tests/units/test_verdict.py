@@ -479,6 +479,8 @@ def test_no_members_at_all():
         (["missing", "missing"], NotFound, 3),
         (["missing", "foreign"], NotFound, 3),
         (["missing", "damaged"], IntegrityError, 4),
+        (["missing", "unsupported"], Refused, 5),
+        (["damaged", "unsupported"], IntegrityError, 4),
     ],
 )
 def test_the_error_says_what_can_be_done(states, error, code):
@@ -500,7 +502,7 @@ def test_a_long_list_of_empty_slots_is_counted():
     [
         (NotFound("no such file"), "missing"),
         (NoSuperblock("holds none"), "foreign"),
-        (UnknownFeature("0x4000"), "damaged"),
+        (UnknownFeature("0x4000"), "unsupported"),
         (AccessRefused("no permission"), "damaged"),
     ],
 )

@@ -19,7 +19,7 @@ def run(ledger: Ledger) -> None:
     ledger.chapter("Media")
     damage(ledger, "garbage", garbage, NotFound, "no MD superblock")
     damage(ledger, "truncated", truncated, IntegrityError, "truncated")
-    damage(ledger, "future feature bits", future_feature, IntegrityError, f"{FUTURE:#x}")
+    damage(ledger, "future feature bits", future_feature, Refused, f"{FUTURE:#x}")
     damage(ledger, "wrong checksum", wrong_checksum, IntegrityError, "checksum")
     mixed(ledger)
 
