@@ -82,7 +82,7 @@ class Array(StorageDevice):
         sync = engine.sync
         if engine.redundant and resync_from < RESYNC_DONE and engine.can_sync:
             sync.position = min(resync_from * SECTOR // sync.unit_size, sync.unit_count)
-        self._resync = Resync(engine, clock, self._emit, self._activity)
+        self._resync = Resync(engine, clock, self._emit, activity=self._activity, hopeless=lambda: bool(self._failed))
         # Without redundancy there is nothing that an unclean stop could have spoiled, and MD marks nothing either.
         self._mark = _Mark.CLEAN if engine.redundant else _Mark.DIRTY
         self._counters = Counters()

@@ -10,15 +10,16 @@ import trio
 
 from orionfs.array.engine import Engine
 from orionfs.clock import Clock
-from orionfs.errors import MediaError, NoSpace, OrionError
+from orionfs.errors import NoSpace, OrionError
 from orionfs.extents import Kind
 from orionfs.units import GIB, MIB
 
 #: How much of each member is compared at a time, and how far ahead the job looks for areas that were never written.
 _BATCH = MIB
 _LOOKAHEAD = GIB
-#: How long to wait before a unit that could not be mended (no space, unreadable) is tried again.
-_RETRY_AFTER_S = 1.0
+#: How long to wait before units that could not be mended are tried again: for want of space, or of a readable member.
+RETRY_FULL_S = 1.0
+RETRY_UNREADABLE_S = 30.0
 
 
 class Emit(Protocol):
@@ -31,18 +32,26 @@ class Emit(Protocol):
 class Resync:
     """One array's job.  At most one runs at a time; it ends when nothing is left to prove."""
 
-    def __init__(self, engine: Engine, clock: Clock, emit: Emit, activity: Callable[[], int]) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, emit: Emit, *, activity: Callable[[], int], hopeless: Callable[[], bool]
+    ) -> None:
+        """*activity* counts foreground requests, *hopeless* tells when the array takes no more writes."""
         self._engine = engine
         self._clock = clock
         self._emit = emit
         self._activity = activity
+        self._hopeless = hopeless
+        self._retry_after_s = 0.0
         self._started = 0.0
         self._start_position = 0
         self.running = False
         self.trouble = ""
 
     async def run(self) -> None:
-        """Work until everything is in sync; wait and try again where space is missing or a member cannot be read."""
+        """Work until everything is in sync, or cannot be any more because members are gone.
+
+        Units that cannot be mended now (no space, a member that cannot be read) stay suspect and are tried again.
+        """
         sync = self._engine.sync
         whole = sync.position < sync.unit_count
         self._started = self._clock.monotonic()
@@ -51,35 +60,48 @@ class Resync:
         if whole:
             self._emit("resync.started", "redundancy is being checked and mended after an unclean stop")
         try:
-            while sync.needed and self._engine.can_sync:
-                try:
-                    await self._pass()
-                except MediaError:
-                    raise
-                except OrionError as error:
-                    if self.trouble != error.message:
-                        severity = "warning" if isinstance(error, NoSpace) else "error"
-                        self._emit("resync.waiting", f"redundancy is not complete: {error.message}", severity=severity)
-                    self.trouble = error.message
-                    await self._clock.sleep(_RETRY_AFTER_S)
+            while sync.needed and self._engine.can_sync and not self._hopeless():
+                self._retry_after_s = RETRY_UNREADABLE_S
+                await self._pass()
+                if sync.needed and self._engine.can_sync and not self._hopeless():
+                    await self._clock.sleep(self._retry_after_s)
         finally:
             self.running = False
-        if not sync.needed and whole:
-            self._emit("resync.finished", "all redundancy is proven")
+        if not sync.needed:
+            self.trouble = ""
+            if whole:
+                self._emit("resync.finished", "all redundancy is proven")
 
     async def _pass(self) -> None:
+        """Go once through everything that is unproven."""
         sync = self._engine.sync
         batch = max(_BATCH // sync.unit_size, 1)
-        while sync.position < sync.unit_count and self._engine.can_sync:
+        while sync.position < sync.unit_count and self._engine.can_sync and not self._hopeless():
             count = min(batch, sync.unit_count - sync.position)
             unused = await self._unused_ahead()
             if unused >= count:
                 sync.position += unused
-            else:
-                await self._sync(sync.position, count)
+                continue
+            first = sync.position
+            if not await self._attempt(first, count):
+                sync.suspect(first, first + count)
+                sync.position = first + count
         for unit in sorted(sync.suspects):
-            if self._engine.can_sync:
-                await self._sync(unit, 1)
+            if self._engine.can_sync and not self._hopeless():
+                await self._attempt(unit, 1)
+
+    async def _attempt(self, first: int, count: int) -> bool:
+        """Prove some units; False, with the reason noted, if that did not work."""
+        try:
+            await self._sync(first, count)
+        except OrionError as error:
+            if isinstance(error, NoSpace):
+                self._retry_after_s = RETRY_FULL_S
+            if self.trouble != error.message:
+                self.trouble = error.message
+                self._emit("resync.waiting", f"redundancy is not complete: {error.message}", severity="warning")
+            return False
+        return True
 
     async def _sync(self, first: int, count: int) -> None:
         """Prove some units, then let the foreground have as much time as that took, if it has anything to do."""
@@ -91,7 +113,6 @@ class Resync:
         sync.suspects.difference_update(range(first, first + count))
         if first == sync.position:
             sync.position += count
-        self.trouble = ""
         await trio.lowlevel.checkpoint()
         if self._activity() != requests:
             await self._clock.sleep(self._clock.monotonic() - began)

@@ -10,6 +10,7 @@ import trio
 from orionfs.array.superblock import OFFSET, RESYNC_DONE, ROLE_FAULTY, SIZE, Superblock
 from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, ReadOnly, Refused
 from orionfs.layers.layer import Layer
+from orionfs.testing.faulty import FaultyDevice
 from tests.arrays.kit import Events, format_members, make, ram_members, read, reopened, running, start
 
 
@@ -234,8 +235,6 @@ async def test_no_space_on_a_degraded_raid5_loses_nothing_acknowledged(slot, aut
     oracle = random.Random(3).randbytes(array.geometry.size)
     async with running(array):
         await array.write(0, [oracle])
-    from orionfs.testing.faulty import FaultyDevice
-
     devices = [FaultyDevice(device) if device else None for device in reopened(ram, without=[3])]
     degraded = await start(devices)
     async with running(degraded):
@@ -339,3 +338,26 @@ async def test_read_only_arrays_write_nothing_at_all(autojump_clock):
             await again.write(0, [b"x" * 512])
         assert await read(again, 0, 65536) == b"q" * 65536
     assert [bytes(device.data) for device in dirty] == before
+
+
+async def test_a_sector_that_cannot_be_read_keeps_only_its_stripe_unproven(autojump_clock):
+    array, _faulty, ram = await make("raid5", 3, size=4 << 20)
+    data = random.Random(9).randbytes(array.geometry.size)
+    async with running(array):
+        await array.write(0, [data])
+        copies = reopened(ram)
+    devices = [FaultyDevice(device) for device in copies]
+    events = Events()
+    again = await start(devices, events=events)
+    bad = superblocks(copies)[0].data_offset * 512 + 5 * 4096
+    devices[0].fail("read", MediaError("unreadable"), within=(bad, bad + 4096), forever=True)
+    async with running(again):
+        await trio.sleep(20)
+        assert again._engine.sync.suspects == {5}
+        assert again.state == "resyncing"
+        assert "unreadable" in again.describe().details["why"][0]
+        assert events.kinds().count("resync.waiting") == 1
+        devices[0].heal()
+        await trio.sleep(60)
+        assert again.state == "clean"
+    assert superblocks(copies)[0].resync_offset == RESYNC_DONE
