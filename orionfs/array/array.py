@@ -394,10 +394,13 @@ class Array(StorageDevice):
 
     @property
     def state(self) -> str:
-        """One word: failed, degraded, resyncing, active (written to lately) or clean."""
+        """One word: failed, degraded, resyncing, active (written to lately) or clean.
+
+        Without redundancy an array is degraded as soon as a member has failed a request.
+        """
         if self._failed:
             return "failed"
-        if not all(member.active for member in self._members):
+        if not all(member.active for member in self._members) or self._unanswered():
             return "degraded"
         if self._engine.sync.needed:
             return "resyncing"
@@ -435,8 +438,20 @@ class Array(StorageDevice):
             },
         )
 
+    def _unanswered(self) -> list[str]:
+        """What members without a stand-in have failed to do."""
+        if self._engine.redundant:
+            return []
+        return [
+            f"{member.label}: {member.counters.read_errors} reads and {member.counters.write_errors} writes failed,"
+            " and nothing can stand in for it"
+            for member in self._members
+            if member.counters.read_errors or member.counters.write_errors
+        ]
+
     def _why(self) -> list[str]:
         reasons = [self._failed] if self._failed else []
+        reasons += self._unanswered()
         reasons += [f"{member.label}: {member.why}" for member in self._members if not member.active]
         if self._engine.sync.needed and not self._failed:
             reasons.append(self._resync.trouble or "redundancy is being proven after an unclean stop or a failed write")
@@ -446,7 +461,7 @@ class Array(StorageDevice):
         if self._failed:
             return "no writes; reads work where the data can still be had"
         if not degraded and not self._engine.sync.needed:
-            return ""
+            return "what lies on that member may be unreadable" if self._unanswered() else ""
         left = self.level.tolerates(len(self._members)) - degraded
         use = "readable" if self._read_only else "readable and writable"
         if self._engine.sync.needed and self.level.name == "raid5":
@@ -459,7 +474,9 @@ class Array(StorageDevice):
 
     def _next(self, degraded: int) -> str:
         if self._failed:
-            return "bring the members back unchanged, then unmount and mount again"
+            return (
+                "bring the members back unchanged, then unmount and mount again (-o force if it is dirty and degraded)"
+            )
         if degraded:
             return "this release does not rebuild yet: copy the data off, or make the array anew"
         return ""

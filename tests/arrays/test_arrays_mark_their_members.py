@@ -361,3 +361,38 @@ async def test_a_sector_that_cannot_be_read_keeps_only_its_stripe_unproven(autoj
         await trio.sleep(60)
         assert again.state == "clean"
     assert superblocks(copies)[0].resync_offset == RESYNC_DONE
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (1, 3), (2, 3)])
+async def test_an_array_that_lost_two_members_at_once_can_be_brought_back(pair, autojump_clock):
+    array, faulty, ram = await make("raid5", 4)
+    data = random.Random(8).randbytes(array.geometry.size)
+    async with running(array):
+        await array.write(0, [data])
+        await array.flush()
+        for slot in pair:
+            for operation in ("write", "flush"):
+                faulty[slot].fail(operation, MediaError("the server is gone"), forever=True)
+        with pytest.raises(MediaError):
+            await array.write(0, [data[: 4 * array.geometry.stripe_width]])
+        assert array.state == "failed"
+        for device in faulty:
+            device.heal()  # the server is back, for the closing flush too
+    back = reopened(ram)
+    with pytest.raises(Refused, match="dirty and degraded"):
+        await start(back)
+    forced = await start(back, force=True)
+    assert await read(forced, 0, len(data)) == data, "what was written again is what was there"
+    await forced.aclose()
+
+
+@pytest.mark.parametrize("level", ["linear", "raid0"])
+async def test_an_array_without_redundancy_says_that_a_member_fails(level):
+    array, faulty, _ram = await make(level, 2)
+    assert array.state == "clean"
+    faulty[0].fail("read", MediaError("unreadable"))
+    with pytest.raises(MediaError):
+        await read(array, 0, 4096)
+    assert array.state == "degraded"
+    assert "nothing can stand in" in array.describe().details["why"][0]
+    await array.aclose()
