@@ -173,7 +173,7 @@ async def _refuse_used(device: StorageDevice, spec: MdSpec) -> None:
     if noun:
         raise Refused(
             f"array {spec.name}: {device.name} already holds {noun}, which this would destroy",
-            hint="choose another member, or insist with --force",
+            hint="choose another member, or clear it first (wipefs -a)",
         )
 
 

@@ -156,7 +156,7 @@ def judge(
         raise Refused(
             f"array {name} is dirty and degraded: it was not closed properly and {_whereabouts(slots, aside)}, so the"
             " parity of what was being written last may reconstruct wrong data",
-            hint="bring the missing member back, or insist with --force and check the data afterwards",
+            hint="bring the missing member back, or insist with -o force and check the data afterwards",
         )
     notices = _notices(freshest, current, slots, aside, resync_from)
     return Verdict(freshest, slots, tuple(aside), resync_from != RESYNC_DONE, resync_from, notices)

@@ -130,7 +130,7 @@ async def test_what_is_recognized_is_not_overwritten_unless_asked(signature):
     members = devices()
     members[1].data[signature.offset : signature.offset + len(signature.magic)] = signature.magic
     before = bytes(members[1].data)
-    with pytest.raises(Refused, match=rf"d1 already holds {signature.noun}.*--force"):
+    with pytest.raises(Refused, match=rf"d1 already holds {signature.noun}.*wipefs"):
         await create_array(members, spec=RAID5, environment=Environment(), freshly_made=False)
     assert bytes(members[1].data) == before
     assert all(not any(members[index].data) for index in (0, 2))

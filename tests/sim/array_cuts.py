@@ -138,7 +138,7 @@ def judge(life: Life, wreck: Wreck, tally: Tally) -> Recovery | None:
     except OrionError as error:
         if not must_refuse:
             raise Violation(f"the array does not start: {error}") from error
-        if not isinstance(error, Refused) or "dirty and degraded" not in str(error) or "--force" not in error.hint:
+        if not isinstance(error, Refused) or "dirty and degraded" not in str(error) or "-o force" not in error.hint:
             raise Violation(f"refused in other words than dirty and degraded: {error}") from error
         doubtful = subject.stripes_of(life.oracle.open_blocks(wreck.point.tick))
         campaign.recover(life, wreck, subject=replace(subject, force=True), only=~doubtful)
