@@ -55,8 +55,13 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+-]*):(.*)", re.DOTALL)
 
 
 def parse_url(text: str) -> Url:
-    """Take a URL apart; what has no scheme is a path, taken literally.  Raises ConfigError for a malformed query."""
+    """Take a URL apart; what has no scheme is a path, taken literally.
+
+    Raises ConfigError for a malformed query, and for a zero byte, which no name of the host can have.
+    """
     match = _SCHEME.fullmatch(text)
+    if "\0" in (text if match is None else unquote(text)):
+        raise ConfigError(f"{text!r} is not a path or URL: it has a zero byte in it", hint="write it without that byte")
     if match is None:
         return Url(text, "file", text)
     scheme, rest = match.groups()

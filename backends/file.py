@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from orionfs.backends import OpenOptions
 from orionfs.backends.descriptor import DescriptorDevice
 from orionfs.backends.medium import Medium, medium_of
-from orionfs.backends.opening import Opened, explain_opening, takes_nowait
+from orionfs.backends.opening import CutShort, Opened, explain_opening, takes_nowait
 from orionfs.device import Description, Geometry
 from orionfs.environment import Environment
 from orionfs.errors import ConfigError, InUse, Refused
@@ -23,6 +23,7 @@ from orionfs.units import MIB, SECTOR, round_down, round_up
 _BLOCKS_OF_DISKS = (SECTOR, 4096)
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _EXTENTS_AT_ONCE = 256
+_BRING_BACK = "put a whole copy of it back, or name another file"
 
 
 class FileDevice(DescriptorDevice):
@@ -54,8 +55,8 @@ class FileDevice(DescriptorDevice):
     ) -> FileDevice:
         """Open the file *path*, called *name* (by default the path).
 
-        Raises NotFound; AccessRefused or ReadOnly if it may not be read (or written); ConfigError if it is not a
-        regular file, is empty, or is not a multiple of the sector (with ``options.direct``: of the disk's block);
+        Raises NotFound; AccessRefused or ReadOnly if it may not be read (or written); CutShort if it is empty or not a
+        multiple of the sector; ConfigError if it is not a regular file, or not a multiple of what direct I/O takes;
         InUse if somebody holds its lock; Refused if it should be locked and its filesystem has no locks.
         """
         path, chosen = os.fspath(path), options or OpenOptions()
@@ -163,16 +164,15 @@ def _lock(descriptor: int, path: str, *, read_only: bool) -> None:
 
 
 def _examine(descriptor: int, path: str, facts: os.stat_result, options: OpenOptions) -> Opened:
+    if not facts.st_size:
+        raise CutShort(f"{path} is empty", hint=_BRING_BACK)
+    if facts.st_size % SECTOR:
+        raise CutShort(f"{path} holds {facts.st_size} bytes, which is not a multiple of {SECTOR}", hint=_BRING_BACK)
     block = _direct_block(descriptor, path) if options.direct else SECTOR
-    if facts.st_size < block:
-        raise ConfigError(
-            f"{path} holds {facts.st_size} bytes, which is less than one block of {block}",
-            hint=f"give it a size: `truncate -s 1G {path}`",
-        )
     if facts.st_size % block:
         raise ConfigError(
-            f"{path} holds {facts.st_size} bytes, which is not a multiple of {block}",
-            hint=f"if it is not a truncated copy, fill it up: `truncate -s {round_up(facts.st_size, block)} {path}`",
+            f"{path} holds {facts.st_size} bytes, which is not a multiple of the {block} that direct I/O takes",
+            hint="leave out direct=yes",
         )
     medium = medium_of(descriptor)
     return Opened(

@@ -9,7 +9,24 @@ from dataclasses import dataclass
 from orionfs.backends import OpenOptions
 from orionfs.backends.medium import Medium
 from orionfs.device import Geometry
-from orionfs.errors import AccessRefused, ConfigError, InUse, NotFound, OrionError, ReadOnly, from_oserror
+from orionfs.errors import (
+    AccessRefused,
+    ConfigError,
+    InUse,
+    MediaError,
+    NotFound,
+    OrionError,
+    ReadOnly,
+    from_oserror,
+)
+
+
+class CutShort(MediaError):
+    """The file has a size that no device can have: what was a member once has lost its end, or everything.
+
+    Apart from other failures of opening, for an array may start without such a member: it is not the same with a
+    process that ran out of descriptors, which would make good members stale.
+    """
 
 
 @dataclass(frozen=True, slots=True)

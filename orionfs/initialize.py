@@ -20,6 +20,7 @@ from orionfs.array.superblock import NoSuperblock, SuperblockError
 from orionfs.array.superblock_io import read_superblock
 from orionfs.backends import OpenOptions, open_backend, path_of
 from orionfs.backends.create import create_file
+from orionfs.backends.opening import CutShort
 from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import opening_order
 from orionfs.config.spec import DEFAULT_CHUNK, ArraySpec, Spec
@@ -113,7 +114,7 @@ class _Initialization:
         except NotFound as error:
             if inner is not None or isinstance(error, SuperblockError):
                 raise
-        except ConfigError as error:
+        except (ConfigError, CutShort) as error:
             raise self._config_error(array, position, error.message, error.hint) from error
         if array.member_size is None:
             message = f"member {member} of {array.name} does not exist, and nothing says how large to make it"

@@ -19,6 +19,7 @@ from orionfs.array.levels import LEVELS
 from orionfs.array.support import Expectation
 from orionfs.attributes import AttributeStore
 from orionfs.backends import OpenOptions, open_backend
+from orionfs.backends.opening import CutShort
 from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import claimed, opening_order
 from orionfs.config.spec import ArraySpec, Spec
@@ -120,6 +121,8 @@ class StorageManager:
             device = await open_backend(member, base=self.spec.folder, options=options, environment=self.environment)
         except NotFound as error:
             return Source(member, None, error.message)
+        except CutShort as error:
+            return Source(member, None, error.message, "damaged")
         except ConfigError as error:
             line = spec.line_of_member(index)
             raise ConfigError(error.message, hint=error.hint, path=str(self.spec.path), line=line) from error

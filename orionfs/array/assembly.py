@@ -14,7 +14,7 @@ from orionfs.array.mirror import MirrorEngine
 from orionfs.array.parity import ParityEngine
 from orionfs.array.superblock import Superblock
 from orionfs.array.superblock_io import read_superblock
-from orionfs.array.verdict import Candidate, Expectation, SetAside, Verdict, judge
+from orionfs.array.verdict import Candidate, Expectation, SetAside, State, Verdict, judge
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import OrionError
@@ -24,11 +24,12 @@ _BY_FORCE = "it was started by force, dirty and degraded: check the data of the 
 
 
 class Source(NamedTuple):
-    """A member as the configuration names it: its device, or why there is none."""
+    """A member as the configuration names it: its device, or why there is none and what it counts as."""
 
     label: str
     device: StorageDevice | None
     problem: str = ""
+    state: State = "missing"
 
 
 async def assemble(
@@ -76,7 +77,7 @@ async def examine(source: Source) -> Candidate:
     """What *source* says of itself."""
     device = source.device
     if device is None:
-        return Candidate(source.label, problem=source.problem, state="missing")
+        return Candidate(source.label, problem=source.problem, state=source.state)
     size = device.geometry.size
     try:
         return Candidate(source.label, size, await read_superblock(device))

@@ -5,6 +5,7 @@ A mount finds all of this out as well, and more; this is for ``orionctl config c
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ Severity = Literal["problem", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong (``problem``: a mount would fail) or odd (``warning``).  ``line`` is of the spec."""
+    """One thing that is wrong (``problem``) or odd (``warning``).  ``line`` is of the spec.
+
+    With a problem a mount would fail, or would do without a member that is there and damaged.
+    """
 
     severity: Severity
     line: int
@@ -62,6 +66,8 @@ def _check_path(path: Path, *, read_only: bool) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"member {path} does not exist") from error
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise ConfigError(f"member {path} is not a usable path: {error.strerror}", hint="check the path") from error
         raise AccessRefused(f"member {path} cannot be looked at: {error.strerror}") from error
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is not None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from orionfs.array.levels import LEVELS
 from orionfs.backends import SCHEMES, parse_url
 from orionfs.config.graph import check_graph
+from orionfs.config.nesting import too_deep
 from orionfs.config.spec import (
     LATER_LEVELS,
     LEVEL_ALIASES,
@@ -35,7 +36,7 @@ from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError, fro
 from orionfs.units import format_size
 
 #: Nobody writes a configuration of this size by hand: it is some other file.
-MAX_FILE_SIZE = 1 << 20
+MAX_FILE_SIZE = 256 << 10
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LATER_SCHEMES = frozenset({"nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nvme", "nvme+tcp"})
@@ -67,12 +68,14 @@ def examine_spec(path: Path) -> tuple[Spec | None, list[ConfigError]]:
 def examine_text(text: str, file: Path) -> tuple[Spec | None, list[ConfigError]]:
     """As :func:`examine_spec`, for *text* as the contents of *file* (absolute), which need not exist."""
     try:
+        line = too_deep(text)
+        if line:
+            hint = "write plain tables and lists"
+            raise ConfigError("this line is nested too deeply", hint=hint, path=str(file), line=line)
         values = _parse(text, file)
         index = LineIndex(text)
     except ConfigError as error:
         return None, [error]
-    except RecursionError:
-        return None, [ConfigError("it is nested too deeply", hint="write plain tables and lists", path=str(file))]
     document = Document(str(file), index)
     spec = _read_document(document, values, file)
     if not document.problems:

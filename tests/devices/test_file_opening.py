@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orionfs.backends.opening import CutShort
 from orionfs.errors import AccessRefused, ConfigError, InUse, NotFound, ReadOnly, Refused
 from tests.devices.kit import BLOCK, SIZE, open_file
 
@@ -120,13 +121,14 @@ async def test_what_is_not_a_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "complaint"), [(0, "less than one block"), (100, "less than"), (1000, "not a multiple")]
+    ("size", "complaint"), [(0, "is empty"), (100, "not a multiple of 512"), (1000, "not a multiple of 512")]
 )
 async def test_a_file_of_odd_size_is_refused_and_stays_as_it_is(tmp_path, size, complaint):
     path = tmp_path / "odd.img"
     path.write_bytes(bytes(size))
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(CutShort, match=complaint) as caught:
         await open_file(path)
+    assert "truncate" not in str(caught.value)  # a file that lost its end must not be filled up with zeros
     assert path.stat().st_size == size
 
 

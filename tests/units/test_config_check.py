@@ -84,6 +84,14 @@ def test_a_member_that_is_cut_short_is_a_problem(folder: Path):
     assert "8388625 bytes, which is not a multiple of 512" in second.error.message
 
 
+def test_a_path_that_leads_nowhere_is_a_problem(folder: Path):
+    (folder / "a").unlink()
+    (folder / "a").symlink_to("a")
+    (finding,) = check(folder)
+    assert "not a usable path" in finding.error.message
+    assert (finding.severity, finding.line, finding.error.exit_code) == ("problem", 5, 2)
+
+
 def test_a_member_that_may_not_be_written_is_a_problem_unless_it_need_not_be(folder: Path):
     if os.geteuid() != 0:
         pytest.skip("needs root, to take rights away from somebody else")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orionfs.array.levels import LEVELS
-from orionfs.config.load import examine_spec, examine_text, load_spec
+from orionfs.config.load import examine_text, load_spec
 from orionfs.config.spec import LEVEL_ALIASES, ArraySpec
 from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
 
@@ -139,6 +139,8 @@ MISTAKES = {
     "a remote member": (array(members='["a",\n"b",\n"nbd://h/c"]'), 6, "remote members (nbd) are not", "name a file"),
     "an unknown backend": (array(members='["a", "b", "ftp:c"]'), 4, "no backend ftp", "./ftp:c"),
     "a malformed URL": (array(members='["a", "b", "file:c?direct"]'), 4, "'direct' is not a parameter", "key=value"),
+    "a zero byte": (array(members='["a",\n"file:%00", "c"]'), 5, "'file:%00' is not a path or URL", "without"),
+    "a zero byte in a parameter": (array(members='["a", "b", "file:c?direct=%00"]'), 4, "zero byte", "without"),
     "chunk too small": (array(chunk='"2KiB"'), 5, "2 KiB is too small, the least is 4 KiB", "64KiB"),
     "chunk too large": (array(chunk='"2GiB"'), 5, "2 GiB is too large", "64KiB"),
     "chunk no power of two": (array(chunk="12288"), 5, "(12288 bytes) is not a power of two", "64KiB"),
@@ -286,13 +288,47 @@ def test_another_kind_of_file_is_refused(tmp_path: Path):
     assert str(error).startswith(f"{file}:2: this line is not UTF-8")
     with file.open("wb") as stream:
         stream.truncate(2 << 20)
-    assert "larger than 1 MiB" in refusal(file).message
+    assert "larger than 256 KiB" in refusal(file).message
 
 
-def test_deep_nesting_is_refused_without_a_traceback(tmp_path: Path):
-    file = write(tmp_path, "x = " + "[" * 5000 + "]" * 5000)
-    _spec, problems = examine_spec(file)
-    assert "nested too deeply" in problems[0].message
+DEEP = {
+    "lists": "x = " + "[" * 5000 + "]" * 5000,
+    "a list over many lines": "x = " + "[" * 16 + "\n" * 3 + "[",
+    "inline tables": "x = " + "{a=" * 5000,
+    "a dotted key": "a" + ".a" * 40000 + " = 1",
+    "a quoted key": "a" + ' . \'a\'."\\""' * 9 + " = 1",
+    "a header": "[a" + ".a" * 40000 + "]",
+    "a key in an inline table": "x = {a" + ".a" * 40000 + " = 1}",
+}
+
+
+@pytest.mark.parametrize("before", ["", "# it's\n", 'a = """\n"""""\n', "b = '''\n\\'''\n", 'c = "\\""\r\nd = 1\r\n'])
+@pytest.mark.parametrize("kind", DEEP)
+def test_deep_nesting_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch, kind: str, before: str):
+    monkeypatch.setattr("tomllib.loads", lambda _text: pytest.fail("it would take time with the square of the depth"))
+    problem = problem_of(before + DEEP[kind])
+    assert "nested too deeply" in problem.message
+    assert problem.line == before.count("\n") + 1 + (3 if "lines" in kind else 0)
+    assert problem.exit_code == 2
+
+
+@pytest.mark.parametrize("quote", ['"', "'", '"""', "'''"])
+def test_what_stands_in_strings_and_comments_is_not_nesting(quote: str):
+    noise = "." * 20 + "[" * 20 + "#a.b" * 20
+    text = f"[[array]] # {noise}\nname = 'x'\nlevel = 'raid1'\nmembers = [{quote}{noise}{quote}, # {noise}\n'b',\n]\n"
+    spec, problems = examine_text(text, Path("/store/orionfs.toml"))
+    assert not problems
+    assert spec is not None
+    assert spec.arrays[0].members[0] == noise
+
+
+def test_the_largest_configuration_is_not_refused_for_its_size_or_depth():
+    members = [[f"members/array-{number}/d{disk}.img" for disk in range(24)] for number in range(256)]
+    text = "".join(array(name=f'"n{number}"', members=str(names)) for number, names in enumerate(members))
+    spec, problems = examine_text(text, Path("/store/orionfs.toml"))
+    assert not problems
+    assert spec is not None
+    assert len(spec.arrays) == 256
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))

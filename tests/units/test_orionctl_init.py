@@ -286,3 +286,18 @@ def test_what_cannot_be_a_member_is_named_with_its_line(orionctl, tmp_path: Path
     assert (code, out) == (2, "")
     assert f"{store}/orionfs.toml:{line}: " in err
     assert "d1.img is a directory" in err
+
+
+@pytest.mark.parametrize(("size", "words"), [(0, "d1.img is empty"), (4 * MIB - 1, "not a multiple of 512")])
+def test_a_member_that_was_cut_short_is_named_with_its_line(orionctl, tmp_path: Path, size: int, words: str):
+    store = tmp_path / "s"
+    orionctl("init", store, "--size", "4MiB")
+    os.truncate(store / "members" / "d1.img", size)
+    line = load_spec(store).arrays[0].line_of_member(1)
+    before = contents(store)
+    code, out, err = orionctl("init", store)
+    assert (code, out) == (2, "")
+    assert f"{store}/orionfs.toml:{line}: " in err
+    assert words in err
+    assert "truncate" not in err
+    assert contents(store) == before

@@ -164,12 +164,21 @@ def wrong_sizes(ledger: Ledger) -> None:
                 case.works("umount.orionfs", ledger.mnt)
             else:
                 case.refused("mount.orionfs", store, ledger.mnt, error=IntegrityError, words=["d1.img"])
-    os.truncate(store / "members" / "d1.img", 0)
-    with ledger.case("too small: an empty member") as case:
-        everywhere(case, ledger, store, ConfigError, 4, ("d1.img",))
-    os.truncate(store / "members" / "d1.img", (4 << 20) - 1)
-    with ledger.case("not a multiple: a member that lacks one byte") as case:
-        everywhere(case, ledger, store, ConfigError, 4, ("d1.img", "not a multiple of 512"))
+    for level, started in (("raid0", False), ("raid5", True)):
+        store = ledger.store(level=level)
+        for size, title, found, words in (
+            (0, "too small: an empty member", "too small", "is empty"),
+            ((4 << 20) - 1, "not a multiple: a member that lacks one byte", "multiple of 512", "multiple of 512"),
+        ):
+            os.truncate(store / "members" / "d1.img", size)
+            with ledger.case(f"{title}, in a {level}") as case:
+                case.found(store, error=ConfigError, line=4, words=["d1.img", found])
+                case.refused("orionctl", "init", store, error=ConfigError, words=["orionfs.toml:4: ", "d1.img", words])
+                if started:
+                    case.noted("mount.orionfs", store, ledger.mnt, words=["degraded", "[U_UU]", "d1.img"])
+                    case.works("umount.orionfs", ledger.mnt)
+                else:
+                    case.refused("mount.orionfs", store, ledger.mnt, error=IntegrityError, words=["d1.img", words])
 
 
 def unreadable(ledger: Ledger) -> None:
