@@ -165,9 +165,17 @@ def _nothing_left(scratch: Path, runtime_folder: Path) -> Iterator[None]:
 
 
 def our_mounts(scratch: Path) -> list[str]:
-    """Deepest first.  Only what lies in this session's folder or in this checkout: others may use the machine too."""
-    points = [mount.mountpoint for mount in read_mounts()]
-    return [point for point in reversed(points) if any(is_beneath(point, str(base)) for base in (scratch, ROOT))]
+    """Deepest first.  Only what lies in this session's folder or in this checkout: others may use the machine too.
+
+    What was mounted before the tests began is somebody's store, such as that of tools/quickstart.
+    """
+    mounts = [(mount.mount_id, mount.mountpoint) for mount in reversed(read_mounts())]
+    bases = (str(scratch), str(ROOT))
+    return [point for mount, point in mounts if mount not in BEFORE and any(is_beneath(point, base) for base in bases)]
+
+
+#: Identifiers of the mounts that are not the tests' business.
+BEFORE = frozenset(mount.mount_id for mount in read_mounts())
 
 
 def our_loops(scratch: Path) -> dict[str, str]:
@@ -177,9 +185,16 @@ def our_loops(scratch: Path) -> dict[str, str]:
             path = file.read_text().strip()
         except OSError:
             continue  # detached meanwhile
-        if is_beneath(path, str(scratch)) or is_beneath(path, str(ROOT)):
-            loops[f"/dev/{file.parent.parent.name}"] = path
+        device = f"/dev/{file.parent.parent.name}"
+        if device not in LOOPS_BEFORE and (is_beneath(path, str(scratch)) or is_beneath(path, str(ROOT))):
+            loops[device] = path
     return loops
+
+
+#: Loop devices that were in use before the tests began.
+LOOPS_BEFORE = frozenset(
+    f"/dev/{file.parent.parent.name}" for file in Path("/sys/block").glob("loop*/loop/backing_file")
+)
 
 
 def clean_up(scratch: Path) -> None:
