@@ -22,7 +22,7 @@ from orionfs.array.member import Member
 from orionfs.array.resync import Resync
 from orionfs.array.superblock import RESYNC_DONE, Superblock, format_uuid
 from orionfs.array.superblocks import SuperblockSet
-from orionfs.array.transfer import Failure, Transfer, settle
+from orionfs.array.transfer import on_each
 from orionfs.buffers import Buffer
 from orionfs.clock import Clock
 from orionfs.device import Counters, Description, Geometry, StorageDevice
@@ -176,14 +176,14 @@ class Array(StorageDevice):
         self._check_open()
         if self._failed:
             raise MediaError(f"{self.name} cannot promise durability: {self._failed}")
-        for failure in await self._flush_members():
-            await self.member_failed(failure.transfer.slot, failure.error)
+        for member, error in await self._flush_members():
+            await self.member_failed(member, error)
         if self._unrecorded:
             await self._record_losses()
 
-    async def _flush_members(self) -> list[Failure]:
-        active = [Transfer(member.slot, 0, 0, []) for member in self._members if member.active]
-        return await settle(active, lambda transfer: self._members[transfer.slot].present.flush())
+    async def _flush_members(self) -> list[tuple[Member, OrionError]]:
+        active = [member for member in self._members if member.active]
+        return await on_each(active, lambda member: member.present.flush())
 
     async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
@@ -236,8 +236,8 @@ class Array(StorageDevice):
                 self._mark = _Mark.CLEAN
 
     async def _flush_or_lose(self) -> None:
-        for transfer, error in await self._flush_members():
-            self._lose(transfer.slot, error)
+        for member, error in await self._flush_members():
+            self._lose(member, error)
 
     async def _write_superblocks(self, resync_offset: int) -> None:
         """Update all members, dropping those that cannot be written.  The caller holds the lock.
@@ -250,16 +250,16 @@ class Array(StorageDevice):
                 self._unrecorded = False
                 self._step = 1
                 return
-            for transfer, error in failures:
+            for member, error in failures:
                 if isinstance(error, NoSpace):
                     raise error
-                self._lose(transfer.slot, error)
+                self._lose(member, error)
 
     # --- failures --------------------------------------------------------------------------------------------------
 
-    async def member_failed(self, slot: int, error: OrionError) -> None:
+    async def member_failed(self, member: Member, error: OrionError) -> None:
         """Part of :class:`~orionfs.array.engine.Faults`."""
-        self._lose(slot, error)
+        self._lose(member, error)
         await self._record_losses()
 
     async def _record_losses(self) -> None:
@@ -273,9 +273,8 @@ class Array(StorageDevice):
                 dirty = self._mark is _Mark.DIRTY or self._engine.sync.needed
                 await self._write_superblocks(0 if dirty else self._superblocks.resync_offset)
 
-    def _lose(self, slot: int, error: OrionError) -> None:
+    def _lose(self, member: Member, error: OrionError) -> None:
         """Take a member out of service, or raise and stop all writes if the array cannot go on without it."""
-        member = self._members[slot]
         if not member.active:
             return
         active = sum(1 for other in self._members if other.active)
@@ -287,8 +286,10 @@ class Array(StorageDevice):
         member.lose(error.message)
         self._unrecorded = True
         self._step = 2
-        self._engine.member_lost(slot)
-        self._emit("member.failed", f"{member.label} is out of service: {error.message}", severity="error", slot=slot)
+        self._engine.member_changed()
+        self._emit(
+            "member.failed", f"{member.label} is out of service: {error.message}", severity="error", slot=member.slot
+        )
 
     def _activity(self) -> int:
         return self._counters.reads + self._counters.writes
@@ -348,8 +349,8 @@ class Array(StorageDevice):
                 if self._engine.redundant and not self._read_only and not self._failed:
                     await self._settle_down()
                 elif not self._read_only:
-                    for failure in await self._flush_members():
-                        raise failure.error
+                    for _member, error in await self._flush_members():
+                        raise error
             finally:
                 await self._close_members()
 

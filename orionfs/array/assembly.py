@@ -108,8 +108,8 @@ class _FaultsLater:
 
     array: Array
 
-    async def member_failed(self, slot: int, error: OrionError) -> None:
-        await self.array.member_failed(slot, error)
+    async def member_failed(self, member: Member, error: OrionError) -> None:
+        await self.array.member_failed(member, error)
 
     def sync_wanted(self) -> None:
         self.array.sync_wanted()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import abc
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from orionfs.array.layout import Layout, Piece
 from orionfs.array.member import Member
 from orionfs.array.sync import SyncState
-from orionfs.array.transfer import Failure, plan, read_all, write_all, zero_all
+from orionfs.array.transfer import Failure, Transfer, plan, read_all, write_all, zero_all
 from orionfs.buffers import Buffer
-from orionfs.errors import OrionError
+from orionfs.errors import DeviceError, OrionError
 from orionfs.extents import Extent, Kind
 from orionfs.units import GIB
 
@@ -24,14 +24,79 @@ from orionfs.units import GIB
 class Faults(Protocol):
     """What an engine tells its array."""
 
-    async def member_failed(self, slot: int, error: OrionError) -> None:
-        """The member did not carry out a request that it must: record that durably before this returns.
+    async def member_failed(self, member: Member, error: OrionError) -> None:
+        """The member (or the copy that is made of one) did not carry out a request that it must.
 
-        Raises :class:`~orionfs.errors.MediaError` if the array cannot go on without it.
+        On record durably when this returns.  Raises :class:`~orionfs.errors.MediaError` if the array cannot go on
+        without it.
         """
 
     def sync_wanted(self) -> None:
         """There are new suspect units."""
+
+
+class StripeLog(Protocol):
+    """What stands between a parity engine and its members, so that no cut leaves a stripe half written.
+
+    A journal or a PPL.  The engine calls it under the locks of the stripes concerned.
+    """
+
+    async def write(
+        self, transfers: list[Transfer], rows: Sequence[RowWrite], put: Callable[[list[Transfer]], Awaitable[None]]
+    ) -> None:
+        """Write *transfers*, all that *rows* need, such that every cut leaves them recoverable.
+
+        When this returns a kill does not lose them.  It may put them in place later, through *put*, which writes,
+        records failed members and raises what the request has to be failed with; until then they are in the members'
+        ``pending``, which :func:`~orionfs.array.transfer.read_all` sees.
+        """
+
+    async def settle(self, first: int, end: int) -> None:
+        """Return when nothing of the stripes [first, end) is pending, nor would be put in place by a replay.
+
+        For whoever is about to write in place without :meth:`write`.
+        """
+
+
+class Cell(NamedTuple):
+    """New data for the bytes [low, high) of the chunk in one column of a stripe."""
+
+    column: int
+    low: int
+    high: int
+    data: memoryview
+
+
+class RowWrite(NamedTuple):
+    """What a request changes in stripe *row*: the *cells*, and the parity over the bytes [low, high) of its chunk.
+
+    *parity* is the new P over that span; None if its member is not there.  A whole stripe has no cells, 0 and the chunk
+    size as span, and None.
+    """
+
+    row: int
+    cells: tuple[Cell, ...]
+    low: int
+    high: int
+    parity: memoryview | None
+
+
+class TargetFailed(DeviceError):
+    """The member that is being filled did not take what was written to it."""
+
+
+class Mismatch(NamedTuple):
+    """A place where redundancy does not agree: *offset* and *length* are sync addresses.
+
+    *slots* are the members that do not agree with the others, one if it is known which is wrong; empty if nobody can
+    tell.  *repaired*: it agrees now.  *by_rule*: not because the wrong copy was known, but because one had to win.
+    """
+
+    offset: int
+    length: int
+    slots: tuple[int, ...]
+    repaired: bool = False
+    by_rule: bool = False
 
 
 class Engine(abc.ABC):
@@ -49,6 +114,8 @@ class Engine(abc.ABC):
         self.full_stripe_writes = 0
         self.partial_stripe_writes = 0
         self.stripe_reads = 0
+        #: A parity engine writes through it; None: in place, with nothing but the dirty mark to say so.
+        self.log: StripeLog | None = None
 
     def try_read(self, offset: int, buffers: Sequence[Buffer]) -> bool:
         """The part of :meth:`StorageDevice.try_read` that pays: one buffer, one healthy member."""
@@ -58,7 +125,9 @@ class Engine(abc.ABC):
         if len(buffers[0]) > run:
             return False
         member = self.members[slot]
-        return member.active and member.present.try_read(member.data_offset + where, buffers)
+        if not member.plain(where, where + len(buffers[0])):
+            return False
+        return member.present.try_read(member.data_offset + where, buffers)
 
     @abc.abstractmethod
     async def read(self, offset: int, buffers: Sequence[Buffer], length: int) -> None:
@@ -81,12 +150,51 @@ class Engine(abc.ABC):
         """Whether there are members enough to prove redundancy with."""
         return False
 
-    def member_lost(self, slot: int) -> None:  # noqa: B027 - a level without redundancy has nothing to note
-        """The member in *slot* has just become inactive."""
+    def member_changed(self) -> None:  # noqa: B027 - a level without redundancy has nothing to note
+        """A member has come, gone, or got a copy: ``valid``, ``active`` or ``copy`` of some member has another value.
+
+        Not called for each step of a rebuild, only at its beginning and end.
+        """
+
+    # --- redundancy ------------------------------------------------------------------------------------------------
+    #
+    # Two address spaces.  *Sync addresses* are what a resync, a scrub and the bits of a bitmap count: bytes of member
+    # data at every level but RAID 10, where they are bytes of the array.  *Member addresses* are bytes of one member's
+    # data area: what a rebuild counts.
+
+    #: What a rebuild fills: the bytes [0, rebuild_end) of a member's data area, in multiples of rebuild_unit.
+    rebuild_unit = 0
+    rebuild_end = 0
+
+    def sync_range(self, offset: int, length: int) -> tuple[int, int]:
+        """The sync addresses whose redundancy a write of the array's bytes [offset, offset + length) changes."""
+        return offset, offset + length
+
+    def sync_ranges_of(self, slot: int, low: int, high: int) -> Sequence[tuple[int, int]]:
+        """The sync addresses that have a part in the bytes [low, high) of the data area of the member in *slot*."""
+        return [(low, high)]
 
     async def sync_units(self, first: int, count: int) -> None:
         """Make the redundancy of *count* units agree with their data; under the locks that writes take."""
         raise AssertionError("this level has nothing to sync")
+
+    async def scrub_units(self, first: int, count: int, *, repair: bool) -> list[Mismatch]:
+        """Compare the redundancy of *count* units; what does not agree.  Under the locks that writes take.
+
+        With *repair*, mend what can be mended without guessing, or by the rule that the level has for guessing.
+        Raises what a read raises that redundancy cannot stand in for.
+        """
+        raise AssertionError("this level has nothing to scrub")
+
+    async def rebuild(self, target: Member, low: int, high: int) -> None:
+        """Fill the bytes [low, high) of *target*'s data area from the others and set its ``valid`` to *high*.
+
+        *target* is a member of this engine that is not active, or the copy that is made of one; *low* is its ``valid``;
+        all multiples of ``rebuild_unit`` but for the end.  Under the locks that writes take, held until ``valid`` is
+        set.  Raises :class:`TargetFailed` if *target* cannot be written, else what a read raises; ``valid`` is then as
+        it was.
+        """
+        raise AssertionError("this level has nothing to rebuild from")
 
     # --- facts -----------------------------------------------------------------------------------------------------
 
@@ -177,8 +285,8 @@ class MappedEngine(Engine):
         self._raise(await zero_all(self.members, transfers), "write")
 
     def _raise(self, failures: list[Failure], operation: str) -> None:
-        for transfer, _error in failures:
-            counters = self.members[transfer.slot].counters
+        for _transfer, _error, member in failures:
+            counters = member.counters
             if operation == "read":
                 counters.read_errors += 1
             else:

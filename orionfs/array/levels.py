@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orionfs.array.layout import (
@@ -34,7 +34,9 @@ class Level:
     """One RAID level.
 
     ``md_level`` is its number in an MD superblock; ``layouts`` maps names to MD's numbers, the first is the default.
-    ``tolerates`` says how many of so many members may be lost; 0 also means that the level has no redundancy to sync.
+    ``tolerates`` says how many of so many members may be lost, whichever they are; 0 also means that the level has no
+    redundancy to sync.  ``survives`` knows more where it matters which ones they are: it is asked with MD's number of
+    the layout, the number of members, and the slots that are gone.
     """
 
     name: str
@@ -43,6 +45,14 @@ class Level:
     chunked: bool
     tolerates: Callable[[int], int]
     layouts: Mapping[str, int] = field(default_factory=lambda: {"": 0})
+    survives_rule: Callable[[int, int, frozenset[int]], bool] | None = None
+
+    def survives(self, layout: int, members: int, gone: Iterable[int]) -> bool:
+        """Whether all data are still there when the members in the slots *gone* are not."""
+        lost = frozenset(gone)
+        if self.survives_rule is not None:
+            return self.survives_rule(layout, members, lost)
+        return len(lost) <= self.tolerates(members)
 
     @property
     def default_layout(self) -> str:

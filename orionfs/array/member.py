@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from orionfs.array.superblock import Superblock
 from orionfs.device import Counters, Description, Geometry, StorageDevice
+from orionfs.units import SECTOR
+
+#: :attr:`Member.valid` of a member that is in sync throughout.
+WHOLE = 1 << 63
+
+
+class Overlay(Protocol):
+    """What a member will hold, and its device does not hold yet.  Addresses are bytes of the data area."""
+
+    def over(self, offset: int, end: int) -> Sequence[tuple[int, memoryview]]:
+        """The parts of [offset, end) that differ from the device: where each begins, and its bytes.
+
+        The views stay as they are, whatever is written later.
+        """
+
+
+class Unreadable(Protocol):
+    """What a member holds no good data for.  Addresses are bytes of the data area."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any such range."""
+
+    def touches(self, offset: int, end: int) -> bool:
+        """Whether [offset, end) has any of them."""
+
+    def forget(self, offset: int, end: int) -> None:
+        """[offset, end) has been written: it is good again."""
 
 
 class Member:
-    """A slot.  ``active`` says whether its data may be read and must be written; nothing else decides that."""
+    """A slot, or the copy that is being made of one.
+
+    ``valid`` decides what may be read and must be written: the bytes of the data area, from its start, that are in
+    sync.  It is :data:`WHOLE` for an active member, 0 for one that is not there, and moves from one to the other while
+    the member is rebuilt.  A request may be served from a member if it ends within ``valid``; it must be written to
+    every member in whose ``valid`` it begins.
+    """
 
     __slots__ = (
         "active",
+        "bad",
+        "copy",
         "counters",
         "data_offset",
         "data_size",
         "device",
         "label",
+        "pending",
         "slot",
         "state",
         "superblock",
+        "valid",
         "why",
+        "write_mostly",
     )
 
     def __init__(
@@ -36,11 +77,19 @@ class Member:
         self.device = device
         self.superblock = superblock
         self.active = state == "active"
+        self.valid = WHOLE if self.active else 0
         self.state = state
         self.why = why
         self.counters = Counters()
-        self.data_offset = superblock.data_offset * 512 if superblock else 0
-        self.data_size = superblock.data_size * 512 if superblock else 0
+        self.data_offset = superblock.data_offset * SECTOR if superblock else 0
+        self.data_size = superblock.data_size * SECTOR if superblock else 0
+        self.write_mostly = bool(superblock and superblock.devflags & 1)
+        #: The replacement that is being made of this member: every write goes to both.
+        self.copy: Member | None = None
+        #: What a journal holds for this member and has not put in place yet.
+        self.pending: Overlay | None = None
+        #: Its bad blocks.
+        self.bad: Unreadable | None = None
 
     @property
     def present(self) -> StorageDevice:
@@ -48,11 +97,34 @@ class Member:
         assert self.device is not None, f"slot {self.slot} is empty"
         return self.device
 
+    def plain(self, offset: int, end: int) -> bool:
+        """Whether the device has the right bytes for [offset, end) itself, and may be asked for them."""
+        if end > self.valid:
+            return False
+        if self.pending is not None and self.pending.over(offset, end):
+            return False
+        return not self.bad or not self.bad.touches(offset, end)
+
     def lose(self, why: str) -> None:
         """From now on the member is neither read nor written."""
         self.active = False
+        self.valid = 0
         self.state = "failed"
         self.why = why
+
+    def fill(self, valid: int) -> None:
+        """The member is being rebuilt, and in sync up to *valid* (bytes of the data area)."""
+        self.active = False
+        self.valid = valid
+        self.state = "rebuilding"
+        self.why = ""
+
+    def admit(self) -> None:
+        """The member is in sync throughout."""
+        self.active = True
+        self.valid = WHOLE
+        self.state = "active"
+        self.why = ""
 
     def describe(self) -> Description:
         """The slot for status: the device's own description is its child."""

@@ -38,7 +38,7 @@ class MirrorEngine(Engine):
     def can_sync(self) -> bool:
         return len(self._active) > 1
 
-    def member_lost(self, slot: int) -> None:
+    def member_changed(self) -> None:
         self._active = [member for member in self.members if member.active]
         if len(self._active) == 1:
             # A lone copy agrees with itself.
@@ -72,7 +72,7 @@ class MirrorEngine(Engine):
 
     async def _recover(self, failure: Failure) -> None:
         """Read from the other copies, then mend or fail the member whose copy could not be read."""
-        bad, error = self.members[failure.transfer.slot], failure.error
+        bad, error = failure.member, failure.error
         bad.counters.read_errors += 1
         offset, end, views = failure.transfer.offset, failure.transfer.end, failure.transfer.buffers
         first, last = offset // UNIT, -(-end // UNIT)
@@ -93,7 +93,7 @@ class MirrorEngine(Engine):
                 mend = Transfer(bad.slot, offset, end, views)
                 await self._settle(await write_all(self.members, [mend]), first, last)
             else:
-                await self.faults.member_failed(bad.slot, error)
+                await self.faults.member_failed(bad, error)
         finally:
             self._lock.release(first, last)
 
@@ -136,12 +136,12 @@ class MirrorEngine(Engine):
     async def _settle(self, failures: Sequence[Failure], first: int, last: int) -> None:
         """A write is done when every copy that failed it is recorded as failed and one copy has it."""
         full: OrionError | None = None
-        for transfer, error in failures:
-            self.members[transfer.slot].counters.write_errors += 1
+        for _transfer, error, member in failures:
+            member.counters.write_errors += 1
             if isinstance(error, NoSpace):
                 full = error
             else:
-                await self.faults.member_failed(transfer.slot, error)
+                await self.faults.member_failed(member, error)
         if not self._active:
             raise MediaError("no copy is left to write to")
         if full is not None:

@@ -15,9 +15,8 @@ The transfers of all stripes of a request then go out together, one vectored cal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from orionfs.array.engine import Engine, Faults
+from orionfs.array.engine import Cell, Engine, Faults
 from orionfs.array.layout import StripedLayout
 from orionfs.array.member import Member
 from orionfs.array.transfer import Failure, Transfer, join, plan, read_all, write_all, zero_all
@@ -27,15 +26,6 @@ from orionfs.kernels.parity import nonzero_rows, xor, xor_into, xor_rows
 from orionfs.rangelock import RangeLock
 
 _BLOCK = 4096
-
-
-class Cell(NamedTuple):
-    """New data for the bytes [low, high) of the chunk in one column of a stripe."""
-
-    column: int
-    low: int
-    high: int
-    data: memoryview
 
 
 class ParityEngine(Engine):
@@ -56,8 +46,8 @@ class ParityEngine(Engine):
     def can_sync(self) -> bool:
         return self._whole
 
-    def member_lost(self, slot: int) -> None:
-        self._whole = False
+    def member_changed(self) -> None:
+        self._whole = all(member.active for member in self.members)
 
     def allocated(self) -> int:
         return super().allocated() * self.layout.columns // len(self.members)
@@ -126,11 +116,11 @@ class ParityEngine(Engine):
     async def _mend(self, good: Transfer, error: OrionError) -> None:
         if isinstance(error, MediaError | IntegrityError):
             for failure in await write_all(self.members, [good]):
-                self.members[good.slot].counters.write_errors += 1
+                failure.member.counters.write_errors += 1
                 if not isinstance(failure.error, NoSpace):
-                    await self.faults.member_failed(good.slot, failure.error)
+                    await self.faults.member_failed(failure.member, failure.error)
         else:
-            await self.faults.member_failed(good.slot, error)
+            await self.faults.member_failed(self.members[good.slot], error)
 
     # --- writes ----------------------------------------------------------------------------------------------------
 
@@ -395,12 +385,12 @@ class ParityEngine(Engine):
 
     async def _settle(self, failures: Sequence[Failure], saved: list[Transfer], first: int, end: int) -> None:
         full: OrionError | None = None
-        for transfer, error in failures:
-            self.members[transfer.slot].counters.write_errors += 1
+        for _transfer, error, member in failures:
+            member.counters.write_errors += 1
             if isinstance(error, NoSpace):
                 full = error
             else:
-                await self.faults.member_failed(transfer.slot, error)
+                await self.faults.member_failed(member, error)
         if full is not None:
             if self._whole or not await self._take_back(saved):
                 self._suspect(first, end)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 
 from orionfs.array.member import Member
 from orionfs.array.superblock import OFFSET, ROLE_FAULTY, ROLE_JOURNAL, Superblock, pack_time
-from orionfs.array.transfer import Failure, Transfer, settle
+from orionfs.array.transfer import on_each
 from orionfs.clock import Clock
-from orionfs.errors import MediaError, NoSpace
+from orionfs.errors import MediaError, NoSpace, OrionError
 
 
 class SuperblockSet:
@@ -28,7 +28,7 @@ class SuperblockSet:
         #: may be in the page cache only, after a cut one member may be behind.
         self._level = False
 
-    async def write(self, resync_offset: int, step: int) -> list[Failure]:
+    async def write(self, resync_offset: int, step: int) -> list[tuple[Member, OrionError]]:
         """Put *resync_offset* (sectors of member data) on every active member, *step* events later, durably.
 
         The members that could not be written, with their errors; if there are none, all have it when this returns.
@@ -46,7 +46,7 @@ class SuperblockSet:
             self._level = True
         return []
 
-    async def _write_once(self, resync_offset: int) -> list[Failure]:
+    async def _write_once(self, resync_offset: int) -> list[tuple[Member, OrionError]]:
         self.resync_offset = resync_offset
         active = [member for member in self._members if member.active]
         self._disown_absent({_own(member).dev_number for member in active})
@@ -60,10 +60,7 @@ class SuperblockSet:
             own.dev_roles = list(self._roles)
             images[member.slot] = own.encode()
 
-        def put(transfer: Transfer) -> Awaitable[None]:
-            return self._put(self._members[transfer.slot], images[transfer.slot])
-
-        return await settle([Transfer(member.slot, 0, 0, []) for member in active], put)
+        return await on_each(active, lambda member: self._put(member, images[member.slot]))
 
     def _disown_absent(self, present: set[int]) -> None:
         """Whoever is not here is on record as faulty, so that its return is noticed: it is stale from now on."""

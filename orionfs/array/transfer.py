@@ -7,14 +7,14 @@ all members answer from the page cache, and members that do wait, wait together.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import trio
 
 from orionfs.array.layout import Piece
 from orionfs.array.member import Member
 from orionfs.buffers import Buffer, window
-from orionfs.errors import OrionError
+from orionfs.errors import MediaError, OrionError
 
 
 class Transfer:
@@ -30,10 +30,11 @@ class Transfer:
 
 
 class Failure(NamedTuple):
-    """A transfer that did not happen, and why."""
+    """A transfer that did not happen, why, and on which member: that in the slot, or the copy that is made of it."""
 
     transfer: Transfer
     error: OrionError
+    member: Member
 
 
 def plan(pieces: Iterable[Piece], buffers: Sequence[Buffer]) -> list[Transfer]:
@@ -73,73 +74,154 @@ def _place(transfer: Transfer) -> tuple[int, int]:
 
 
 async def read_all(members: Sequence[Member], transfers: Iterable[Transfer]) -> list[Failure]:
-    """Read every transfer; those that failed, with their errors, when all are done."""
+    """Read every transfer; those that failed, with their errors, when all are done.
+
+    The members must be valid for what is asked of them.  What a journal holds for them is seen, bad blocks are errors.
+    """
     failures: list[Failure] = []
-    waiting: list[Transfer] = []
+    waiting: list[_Read] = []
     for transfer in transfers:
         member = members[transfer.slot]
+        if member.bad and member.bad.touches(transfer.offset, transfer.end):
+            failures.append(Failure(transfer, _bad_block(member, transfer), member))
+            continue
+        # Taken before the device is asked: what is put in place meanwhile is there or here.
+        pending = member.pending.over(transfer.offset, transfer.end) if member.pending is not None else ()
         try:
             if not member.present.try_read(member.data_offset + transfer.offset, transfer.buffers):
-                waiting.append(transfer)
+                waiting.append(_Read(transfer, member, pending))
+            elif pending:
+                _lay_over(transfer, pending)
         except OrionError as error:
-            failures.append(Failure(transfer, error))
+            failures.append(Failure(transfer, error, member))
     if waiting:
 
-        def read(transfer: Transfer) -> Awaitable[None]:
-            member = members[transfer.slot]
-            return member.present.read(member.data_offset + transfer.offset, transfer.buffers)
+        async def read(job: _Read) -> None:
+            transfer, member, pending = job
+            try:
+                await member.present.read(member.data_offset + transfer.offset, transfer.buffers)
+            except OrionError as error:
+                failures.append(Failure(transfer, error, member))
+            else:
+                if pending:
+                    _lay_over(transfer, pending)
 
-        failures += await settle(waiting, read)
+        await _together(read, waiting)
     return failures
 
 
+class _Read(NamedTuple):
+    """A transfer that has to wait for its device."""
+
+    transfer: Transfer
+    member: Member
+    pending: Sequence[tuple[int, memoryview]]
+
+
+def _bad_block(member: Member, transfer: Transfer) -> MediaError:
+    return MediaError(f"{member.label} has bad blocks between {transfer.offset} and {transfer.end} of its data area")
+
+
+def _lay_over(transfer: Transfer, pending: Sequence[tuple[int, memoryview]]) -> None:
+    """Put *pending* over what was read from the device."""
+    start = transfer.offset
+    for view in transfer.buffers:
+        end = start + len(view)
+        for offset, data in pending:
+            low, high = max(offset, start), min(offset + len(data), end)
+            if low < high:
+                view[low - start : high - start] = data[low - offset : high - offset]
+        start = end
+
+
 async def write_all(members: Sequence[Member], transfers: Iterable[Transfer]) -> list[Failure]:
-    """Write every transfer whose member is (still) active; those that failed, with their errors, when all are done."""
+    """Write every transfer to its member, and to the copy that is made of it, as far as they are (still) valid.
+
+    Those that failed, with their errors, when all are done.
+    """
     failures: list[Failure] = []
-    waiting: list[Transfer] = []
-    for transfer in transfers:
-        member = members[transfer.slot]
-        if not member.active:
-            continue
+    waiting: list[tuple[Transfer, Member]] = []
+
+    def attempt(transfer: Transfer, member: Member) -> None:
         try:
             if not member.present.try_write(member.data_offset + transfer.offset, transfer.buffers):
-                waiting.append(transfer)
+                waiting.append((transfer, member))
+            elif member.bad:
+                member.bad.forget(transfer.offset, transfer.end)
         except OrionError as error:
-            failures.append(Failure(transfer, error))
+            failures.append(Failure(transfer, error, member))
+
+    for transfer in transfers:
+        member = members[transfer.slot]
+        if transfer.offset < member.valid:
+            attempt(transfer, member)
+        copy = member.copy
+        if copy is not None and transfer.offset < copy.valid:
+            attempt(transfer, copy)
     if waiting:
 
-        def write(transfer: Transfer) -> Awaitable[None]:
-            member = members[transfer.slot]
-            return member.present.write(member.data_offset + transfer.offset, transfer.buffers)
+        async def write(job: tuple[Transfer, Member]) -> None:
+            transfer, member = job
+            try:
+                await member.present.write(member.data_offset + transfer.offset, transfer.buffers)
+            except OrionError as error:
+                failures.append(Failure(transfer, error, member))
+            else:
+                if member.bad:
+                    member.bad.forget(transfer.offset, transfer.end)
 
-        failures += await settle(waiting, write)
+        await _together(write, waiting)
     return failures
 
 
 async def zero_all(members: Sequence[Member], transfers: Sequence[Transfer]) -> list[Failure]:
-    """Zero the place of every transfer whose member is active (their buffers are not used)."""
-
-    def zero(transfer: Transfer) -> Awaitable[None]:
-        member = members[transfer.slot]
-        return member.present.write_zeroes(member.data_offset + transfer.offset, transfer.end - transfer.offset)
-
-    return await settle([transfer for transfer in transfers if members[transfer.slot].active], zero)
-
-
-async def settle(transfers: Sequence[Transfer], act: Callable[[Transfer], Awaitable[None]]) -> list[Failure]:
-    """Do *act* on all transfers, together; the ones that raised an :class:`OrionError`."""
+    """As :func:`write_all`, with zeros (the buffers of the transfers are not used)."""
     failures: list[Failure] = []
+    jobs: list[tuple[Transfer, Member]] = []
+    for transfer in transfers:
+        member = members[transfer.slot]
+        jobs += [
+            (transfer, each) for each in (member, member.copy) if each is not None and transfer.offset < each.valid
+        ]
 
-    async def attempt(transfer: Transfer) -> None:
+    async def zero(job: tuple[Transfer, Member]) -> None:
+        transfer, member = job
         try:
-            await act(transfer)
+            await member.present.write_zeroes(member.data_offset + transfer.offset, transfer.end - transfer.offset)
         except OrionError as error:
-            failures.append(Failure(transfer, error))
+            failures.append(Failure(transfer, error, member))
+        else:
+            if member.bad:
+                member.bad.forget(transfer.offset, transfer.end)
 
-    if len(transfers) == 1:
-        await attempt(transfers[0])
-    else:
-        async with trio.open_nursery() as nursery:
-            for transfer in transfers:
-                nursery.start_soon(attempt, transfer)
+    await _together(zero, jobs)
     return failures
+
+
+async def on_each(
+    members: Iterable[Member], act: Callable[[Member], Awaitable[None]]
+) -> list[tuple[Member, OrionError]]:
+    """Do *act* on all *members*, together; those for which it raised an :class:`OrionError`."""
+    failures: list[tuple[Member, OrionError]] = []
+
+    async def attempt(member: Member) -> None:
+        try:
+            await act(member)
+        except OrionError as error:
+            failures.append((member, error))
+
+    await _together(attempt, list(members))
+    return failures
+
+
+_Job = TypeVar("_Job")
+
+
+async def _together(act: Callable[[_Job], Awaitable[None]], jobs: Sequence[_Job]) -> None:
+    """Run *act* on every job; returns when all are done."""
+    if len(jobs) == 1:
+        await act(jobs[0])
+        return
+    async with trio.open_nursery() as nursery:
+        for job in jobs:
+            nursery.start_soon(act, job)
