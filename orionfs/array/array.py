@@ -5,33 +5,49 @@ The engine moves data.  The array decides what the superblocks say, and when:
 - before the first write after an idle time, every member is marked dirty, durably;
 - after 200 ms without writes, with all data flushed and all redundancy proven, every member is marked clean;
 - a member that fails a write is recorded as failed on all others, durably, before that write is acknowledged.
+
+Who is a member, and the jobs that make one, are the part of :class:`~orionfs.array.administration.Administration`.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from orionfs.array.engine import Engine
+from orionfs.array.administration import Administration, SparePool
+from orionfs.array.array_status import describe_details, state_of
+from orionfs.array.background import Background
+from orionfs.array.engine import Engine, StripeLog
 from orionfs.array.levels import Level
 from orionfs.array.member import Member
-from orionfs.array.resync import Resync
-from orionfs.array.superblock import RESYNC_DONE, Superblock, format_uuid
-from orionfs.array.superblocks import SuperblockSet
+from orionfs.array.pace import Pace
+from orionfs.array.policies import Policies
+from orionfs.array.roster import Roster
+from orionfs.array.superblock import RESYNC_DONE, Superblock
+from orionfs.array.superblocks import Failures, SuperblockSet
 from orionfs.array.transfer import on_each
+from orionfs.array.work import Gate
 from orionfs.buffers import Buffer
-from orionfs.clock import Clock
 from orionfs.device import Counters, Description, Geometry, StorageDevice
+from orionfs.environment import Environment
 from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, ReadOnly
 from orionfs.extents import Extent
-from orionfs.units import MIB, SECTOR, format_size
+from orionfs.units import MIB, SECTOR
+
+if TYPE_CHECKING:
+    from orionfs.array.bad_blocks import BadBlocks
+    from orionfs.array.write_intent import WriteIntent
 
 #: Idle time after which a dirty array is marked clean; MD's safe_mode_delay is 0.204 s.
 CLEAN_AFTER_S = 0.2
+#: How often bits of the bitmap that are not needed any more are cleared; MD's daemon_sleep.
+TIDY_EVERY_S = 5.0
+#: The span over which corrected read errors are counted against ``max_read_errors``.
+_ERRORS_WITHIN_S = 3600.0
 
 
 class EventSink(Protocol):
@@ -41,15 +57,34 @@ class EventSink(Protocol):
         """Record one event about *subject*."""
 
 
+class Log(StripeLog, Protocol):
+    """What an array needs of its journal or PPL beyond what the engine does."""
+
+    noun: str
+
+    async def flush(self) -> Failures:
+        """Make everything durable that :meth:`write` has returned for; the members that failed their flush."""
+
+    async def drain(self) -> None:
+        """Put everything in place, durably; a replay would find nothing."""
+
+    async def run(self) -> None:
+        """The background work, until cancelled."""
+
+    async def member_changed(self) -> None:
+        """A member has gone, or has become active."""
+
+
 class _Mark(enum.Enum):
     """What the superblocks say, as far as writers care."""
 
     CLEAN = "clean"  # they must be marked dirty before the next write
+    UNSURE = "unsure"  # as CLEAN, but marking them so has failed on some
     DIRTY = "dirty"
     CLEANING = "cleaning"  # being marked clean: writers wait
 
 
-class Array(StorageDevice):
+class Array(Administration, StorageDevice):
     """One running array.  Made by :func:`orionfs.array.assembly.assemble`; :meth:`run` does its background work."""
 
     def __init__(
@@ -58,31 +93,35 @@ class Array(StorageDevice):
         level: Level,
         freshest: Superblock,
         engine: Engine,
+        roster: Roster,
         *,
-        clock: Clock,
+        environment: Environment,
         events: EventSink,
         read_only: bool,
         resync_from: int,
+        policies: Policies | None = None,
         notices: Sequence[str] = (),
         idle_devices: Sequence[StorageDevice] = (),
     ) -> None:
         self.name = name
         self.level = level
         self.uuid = freshest.set_uuid
-        self._freshest = freshest
-        self._engine = engine
-        self._members: Sequence[Member] = engine.members
-        self._clock = clock
+        self.freshest = freshest
+        self.engine = self._engine = engine
+        self.roster = roster
+        self._members = engine.members
+        clock = self.clock = environment.clock
+        self.randomness = environment.randomness
         self._events = events
         self._read_only = read_only
-        self._notices = tuple(notices)
-        self._idle_devices = tuple(idle_devices)
-        self._superblocks = SuperblockSet(self._members, freshest, clock)
+        self.policies = policies or Policies()
+        self.notices = tuple(notices)
+        self._idle_devices = list(idle_devices)
+        self.superblocks = self._superblocks = SuperblockSet(roster, freshest, clock)
         self._superblock_lock = trio.Lock()
         sync = engine.sync
         if engine.redundant and resync_from < RESYNC_DONE and engine.can_sync:
             sync.position = min(resync_from * SECTOR // sync.unit_size, sync.unit_count)
-        self._resync = Resync(engine, clock, self._emit, activity=self._activity, hopeless=lambda: bool(self._failed))
         # Without redundancy there is nothing that an unclean stop could have spoiled, and MD marks nothing either.
         self._mark = _Mark.CLEAN if engine.redundant else _Mark.DIRTY
         self._counters = Counters()
@@ -93,9 +132,15 @@ class Array(StorageDevice):
         self._failed = ""
         self._closed = False
         self._dirtied = trio.Event()
-        self._sync_wanted = trio.Event()
-        self._background: trio.CancelScope | None = None
-        self._background_ended = trio.Event()
+        self._ending: trio.CancelScope | None = None
+        self._ended = trio.Event()
+        self._corrected: dict[int, list[float]] = {}
+        self.log: Log | None = None
+        self.bitmap: WriteIntent | None = None
+        self.gate = Gate()
+        self.pace = Pace(clock, self.policies, self.activity)
+        self.background = Background(self, self.gate)
+        self.spare_pool: SparePool | None = None
         self.geometry = self._shape()
 
     def _shape(self) -> Geometry:
@@ -110,6 +155,17 @@ class Array(StorageDevice):
             stripe_width=width,
             atomic_write=min([member.present.geometry.atomic_write for member in self._members if member.device]),
         )
+
+    def use_log(self, log: Log, *, witnessed: bool) -> None:
+        """From now on stripes are written through *log*; *witnessed* if it has to know of superblock updates."""
+        self.log = self._engine.log = log
+        if witnessed:
+            self._superblocks.witness = log  # type: ignore[assignment] # a journal is both
+
+    def use_bitmap(self, bitmap: WriteIntent) -> None:
+        """From now on *bitmap* lists what is being written."""
+        self.bitmap = bitmap
+        self._superblocks.bitmap = bitmap
 
     # --- data ------------------------------------------------------------------------------------------------------
 
@@ -144,7 +200,16 @@ class Array(StorageDevice):
         try:
             if self._mark is not _Mark.DIRTY:
                 await self._mark_dirty()
-            await self._engine.write(offset, buffers, length)
+            if self.bitmap is None:
+                await self._engine.write(offset, buffers, length)
+            else:
+                low, high = self._engine.sync_range(offset, length)
+                try:
+                    if not self.bitmap.begin(low, high):
+                        await self._set_bits(low, high)
+                    await self._engine.write(offset, buffers, length)
+                finally:
+                    self.bitmap.end(low, high)
             if self._unrecorded:
                 await self._record_losses()
         finally:
@@ -156,7 +221,7 @@ class Array(StorageDevice):
     async def discard(self, offset: int, length: int) -> None:
         await self._zero(offset, length, self._engine.discard)
 
-    async def _zero(self, offset: int, length: int, act: Any) -> None:
+    async def _zero(self, offset: int, length: int, act: Callable[[int, int], Awaitable[None]]) -> None:
         self.check(offset, length)
         self._check_writable()
         if not length:
@@ -166,28 +231,66 @@ class Array(StorageDevice):
         try:
             if self._mark is not _Mark.DIRTY:
                 await self._mark_dirty()
-            await act(offset, length)
+            if self.bitmap is None:
+                await act(offset, length)
+            else:
+                low, high = self._engine.sync_range(offset, length)
+                try:
+                    if not self.bitmap.begin(low, high):
+                        await self._set_bits(low, high)
+                    await act(offset, length)
+                finally:
+                    self.bitmap.end(low, high)
             if self._unrecorded:
                 await self._record_losses()
         finally:
             self._writing -= 1
 
+    async def _set_bits(self, low: int, high: int) -> None:
+        """Return when the bitmap lists [low, high) on every member, durably."""
+        assert self.bitmap is not None
+        while failures := await self.bitmap.set(low, high):
+            for member, error in failures:
+                if isinstance(error, NoSpace):
+                    raise error
+                await self.member_failed(member, error)
+
     async def flush(self) -> None:
         self._check_open()
         if self._failed:
             raise MediaError(f"{self.name} cannot promise durability: {self._failed}")
-        for member, error in await self._flush_members():
-            await self.member_failed(member, error)
+        while failures := await self._flush_members():
+            for member, error in failures:
+                await self.member_failed(member, error)
+            if self.log is None:
+                break
         if self._unrecorded:
             await self._record_losses()
 
-    async def _flush_members(self) -> list[tuple[Member, OrionError]]:
-        active = [member for member in self._members if member.active]
-        return await on_each(active, lambda member: member.present.flush())
+    async def _flush_members(self) -> Failures:
+        """Make what was written durable; the members that failed."""
+        await self._store_bad_blocks()
+        if self.log is not None:
+            return await self.log.flush()
+        return await on_each(self._written(), lambda member: member.present.flush())
+
+    def _written(self) -> list[Member]:
+        """Every member that data are written to."""
+        filled = [member for member in self._members if member.active or member.state == "rebuilding"]
+        return [*filled, *self.roster.copies()]
+
+    async def _store_bad_blocks(self) -> None:
+        """Make the lists of bad blocks durable before what changed them is."""
+        changed = [member for member in self._written() if member.bad is not None and member.bad.changed]
+        if changed:
+            for member, error in await on_each(changed, _store_bad):
+                await self.member_failed(member, error)
+            await self.record()
 
     async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         self._check_open()
+        await self.drain()
         async for extent in self._engine.extents(offset, length):
             yield extent
 
@@ -198,6 +301,12 @@ class Array(StorageDevice):
         if self._closed:
             raise DeviceError(f"{self.name} is closed")
 
+    def check_changeable(self) -> None:
+        self._check_writable()
+
+    async def bad_blocks_of(self, member: Member, *, fresh: bool = False) -> BadBlocks | None:
+        return None
+
     def _check_writable(self) -> None:
         self._check_open()
         if self._read_only:
@@ -206,6 +315,11 @@ class Array(StorageDevice):
             raise MediaError(f"{self.name} takes no more writes: {self._failed}")
 
     # --- clean and dirty -------------------------------------------------------------------------------------------
+
+    async def mark_dirty(self) -> None:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        if self._mark is not _Mark.DIRTY:
+            await self._mark_dirty()
 
     async def _mark_dirty(self) -> None:
         """Before a write: make every member say that redundancy may be behind, durably."""
@@ -226,18 +340,20 @@ class Array(StorageDevice):
                     return
                 self._mark = _Mark.CLEANING
                 try:
+                    await self.drain()
                     await self._flush_or_lose()
                     await self._write_superblocks(RESYNC_DONE)
                 except OrionError as error:
                     # Some members may say clean by now: the next write has to mark them all again.
-                    self._mark = _Mark.CLEAN
+                    self._mark = _Mark.UNSURE
                     self._emit("array.not-clean", f"cannot be marked clean: {error.message}", severity="error")
                     return
                 self._mark = _Mark.CLEAN
 
     async def _flush_or_lose(self) -> None:
-        for member, error in await self._flush_members():
-            self._lose(member, error)
+        while failures := await on_each(self._written(), lambda member: member.present.flush()):
+            for member, error in failures:
+                self._lose(member, error)
 
     async def _write_superblocks(self, resync_offset: int) -> None:
         """Update all members, dropping those that cannot be written.  The caller holds the lock.
@@ -255,12 +371,35 @@ class Array(StorageDevice):
                     raise error
                 self._lose(member, error)
 
+    async def record(self) -> None:
+        """Write the superblocks anew: who is a member, and how far those are that are being filled, has changed."""
+        with trio.CancelScope(shield=True):
+            async with self._superblock_lock:
+                await self._record()
+
+    async def _record(self) -> None:
+        dirty = (self._mark is not _Mark.CLEAN and self._engine.redundant) or self._engine.sync.needed
+        await self._write_superblocks(0 if dirty else self._superblocks.resync_offset)
+
     # --- failures --------------------------------------------------------------------------------------------------
 
     async def member_failed(self, member: Member, error: OrionError) -> None:
         """Part of :class:`~orionfs.array.engine.Faults`."""
         self._lose(member, error)
         await self._record_losses()
+
+    async def read_corrected(self, member: Member) -> None:
+        """Part of :class:`~orionfs.array.engine.Faults`: counts, and fails the member when there are too many."""
+        now = self.clock.monotonic()
+        recent = self._corrected.setdefault(id(member), [])
+        recent.append(now)
+        while recent and now - recent[0] > _ERRORS_WITHIN_S:
+            del recent[0]
+        if member.superblock is not None:
+            member.superblock.cnt_corrected_read = (member.superblock.cnt_corrected_read + 1) & 0xFFFFFFFF
+        if len(recent) > self.policies.max_read_errors and member.active and self.survives_without(member):
+            error = MediaError(f"{len(recent)} read errors within an hour, more than max_read_errors allows")
+            await self.member_failed(member, error)
 
     async def _record_losses(self) -> None:
         """Return only when every loss so far is on record on all members that are left."""
@@ -270,49 +409,101 @@ class Array(StorageDevice):
                     raise MediaError(f"{self.name}: {self._failed}")
                 if not self._unrecorded or self._read_only:
                     return
-                dirty = self._mark is _Mark.DIRTY or self._engine.sync.needed
-                await self._write_superblocks(0 if dirty else self._superblocks.resync_offset)
+                await self._record()
+        await self.log_changed()
+
+    async def log_changed(self) -> None:
+        if self.log is not None:
+            await self.log.member_changed()
+
+    def survives_without(self, member: Member) -> bool:
+        gone = {*self.roster.gone(), member.slot}
+        return self.level.survives(self.freshest.layout, len(self._members), gone)
 
     def _lose(self, member: Member, error: OrionError) -> None:
         """Take a member out of service, or raise and stop all writes if the array cannot go on without it."""
-        if not member.active:
+        roster = self.roster
+        if member in roster.spares:
+            roster.spares.remove(member)
+            roster.retired.append(member)
+        elif member.state == "replacing":
+            roster.slots[member.slot].copy = None
+            roster.retired.append(member)
+        elif not member.active and member.state != "rebuilding":
             return
-        active = sum(1 for other in self._members if other.active)
-        if active <= len(self._members) - self.level.tolerates(len(self._members)):
+        elif member.active and not self.survives_without(member):
             if not self._failed:
                 self._failed = f"{member.label} failed and nothing can stand in for it: {error.message}"
                 self._emit("array.failed", self._failed, severity="error")
             raise MediaError(f"{self.name}: {self._failed}") from error
         member.lose(error.message)
+        copy, member.copy = member.copy, None
+        if copy is not None:
+            copy.fill(copy.valid)  # as far as it has got, it stands in for the member
+            copy.checkpoint = 0
+            roster.seat(member.slot, copy)
         self._unrecorded = True
         self._step = 2
         self._engine.member_changed()
-        self._emit(
-            "member.failed", f"{member.label} is out of service: {error.message}", severity="error", slot=member.slot
-        )
-
-    def _activity(self) -> int:
-        return self._counters.reads + self._counters.writes
+        message = f"{member.label} is out of service: {error.message}"
+        self._emit("member.failed", message, severity="error", slot=member.slot)
+        self.background.wake()
 
     def sync_wanted(self) -> None:
         """Part of :class:`~orionfs.array.engine.Faults`."""
-        self._sync_wanted.set()
+        self.background.wake()
 
-    def _emit(self, kind: str, message: str, *, severity: str = "info", **facts: Any) -> object:
+    def emit(self, kind: str, message: str, *, severity: str = "info", **facts: Any) -> object:
+        """Record one event about the array."""
         return self._events.emit(kind, self.name, message, severity=severity, **facts)
+
+    _emit = emit
+
+    # --- what jobs ask for -----------------------------------------------------------------------------------------
+
+    def hopeless(self) -> bool:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        return bool(self._failed)
+
+    def activity(self) -> int:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        return self._counters.reads + self._counters.writes
+
+    def writes(self) -> int:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        return self._counters.writes
+
+    def quiet_since(self, seen: int) -> bool:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        return not self._writing and self._counters.writes == seen
+
+    async def drain(self) -> None:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        if self.log is not None:
+            await self.log.drain()
+
+    def marked(self, slot: int, low: int, high: int) -> bool:
+        """Part of :class:`~orionfs.array.work.Host`."""
+        if self.bitmap is None:
+            return True
+        return any(self.bitmap.is_dirty(*part) for part in self._engine.sync_ranges_of(slot, low, high))
 
     # --- background ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Mark clean when idle, and resync when needed, until :meth:`aclose`.  Runs once."""
+        """Mark clean when idle, and do the background jobs, until :meth:`aclose`.  Runs once."""
         try:
             if self._engine.redundant and not self._read_only and not self._closed:
-                with trio.CancelScope() as self._background:
+                with trio.CancelScope() as self._ending:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._keep_clean)
-                        nursery.start_soon(self._keep_in_sync)
+                        nursery.start_soon(self.background.run)
+                        if self.log is not None:
+                            nursery.start_soon(self.log.run)
+                        if self.bitmap is not None:
+                            nursery.start_soon(self._keep_tidy)
         finally:
-            self._background_ended.set()
+            self._ended.set()
 
     async def _keep_clean(self) -> None:
         while not self._failed:
@@ -323,33 +514,42 @@ class Array(StorageDevice):
                     await self._mark_clean()
                     continue
                 seen = self._counters.writes
-                await self._clock.sleep(CLEAN_AFTER_S)
+                await self.clock.sleep(CLEAN_AFTER_S)
             self._dirtied = trio.Event()
 
-    async def _keep_in_sync(self) -> None:
+    async def _keep_tidy(self) -> None:
+        """Clear the bits of what has not been written for a while."""
         while not self._failed:
-            if self._engine.sync.needed and self._engine.can_sync:
-                try:
-                    await self._mark_dirty()
-                    await self._resync.run()
-                except OrionError as error:
-                    self._emit("resync.stopped", error.message, severity="error")
-            self._sync_wanted = trio.Event()
-            await self._sync_wanted.wait()
+            await self.clock.sleep(TIDY_EVERY_S)
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        assert self.bitmap is not None
+        allowed = all(member.active for member in self._members) and not self._engine.sync.needed
+        if not allowed or not self.bitmap.untidy:
+            return
+        try:
+            snapshot = self.bitmap.snapshot()
+            await self.drain()
+            await self.flush()
+            for member, error in await self.bitmap.tidy(snapshot):
+                await self.member_failed(member, error)
+        except OrionError as error:
+            self._emit("bitmap.not-tidied", error.message, severity="warning")
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
         with trio.CancelScope(shield=True):
-            if self._background is not None:
-                self._background.cancel()
-                await self._background_ended.wait()
+            if self._ending is not None:
+                self._ending.cancel()
+                await self._ended.wait()
             try:
                 if self._engine.redundant and not self._read_only and not self._failed:
                     await self._settle_down()
                 elif not self._read_only:
-                    for _member, error in await self._flush_members():
+                    for _member, error in await on_each(self._written(), lambda member: member.present.flush()):
                         raise error
             finally:
                 await self._close_members()
@@ -357,28 +557,34 @@ class Array(StorageDevice):
     async def _settle_down(self) -> None:
         """Leave the superblocks as true as they can be: clean, or the point from which a resync has to go on."""
         sync = self._engine.sync
+        target = self.roster.filling()
+        if target is not None:
+            await self.checkpoint(target)
         if not sync.needed:
             await self._mark_clean()
         elif self._mark is _Mark.DIRTY and self._engine.can_sync:
             async with self._superblock_lock:
+                await self.drain()
                 await self._flush_or_lose()
                 await self._write_superblocks(sync.checkpoint() // SECTOR)
 
     async def _close_members(self) -> None:
         """Let go of all devices; raises only if so many failed their last flush that redundancy cannot stand in."""
-        failed = 0
+        failed: set[int] = set()
         first: OrionError | None = None
-        for member in self._members:
-            error = await self._close(member.device) if member.device is not None else None
-            if error is not None or not member.active:
-                failed += 1
+        for member in self.roster.everyone():
+            error = await self.close_device(member.device) if member.device is not None else None
+            if member.slot >= 0 and member is self._members[member.slot] and (error is not None or not member.active):
+                failed.add(member.slot)
                 first = first or error
         for device in self._idle_devices:
-            await self._close(device)
-        if first is not None and not self._failed and failed > self.level.tolerates(len(self._members)):
+            await self.close_device(device)
+        survived = self.level.survives(self.freshest.layout, len(self._members), failed)
+        if first is not None and not self._failed and not survived:
             raise first
 
-    async def _close(self, device: StorageDevice) -> OrionError | None:
+    async def close_device(self, device: StorageDevice) -> OrionError | None:
+        """Close a device that the array owns; the error, which is an event too, if that fails."""
         try:
             await device.aclose()
         except OrionError as error:
@@ -394,90 +600,32 @@ class Array(StorageDevice):
         return self._read_only
 
     @property
-    def state(self) -> str:
-        """One word: failed, degraded, resyncing, active (written to lately) or clean.
+    def failed(self) -> str:
+        """Why it takes no more writes; empty while it does."""
+        return self._failed
 
-        Without redundancy an array is degraded as soon as a member has failed a request.
-        """
-        if self._failed:
-            return "failed"
-        if not all(member.active for member in self._members) or self._unanswered():
-            return "degraded"
-        if self._engine.sync.needed:
-            return "resyncing"
-        return "active" if self._engine.redundant and self._mark is not _Mark.CLEAN else "clean"
+    @property
+    def is_clean(self) -> bool:
+        """Whether the superblocks say that redundancy is in order throughout."""
+        return self._mark is _Mark.CLEAN
+
+    @property
+    def state(self) -> str:
+        """One word; see :func:`orionfs.array.array_status.state_of`."""
+        return state_of(self)
 
     def describe(self) -> Description:
-        engine, md = self._engine, self._freshest
-        degraded = sum(1 for member in self._members if not member.active)
         return Description(
             kind="array",
             name=self.name,
             state=self.state,
             geometry=self.geometry,
-            children=tuple(member.describe() for member in self._members),
+            children=tuple(member.describe() for member in self.roster.everyone()),
             counters=asdict(self._counters),
-            details={
-                "level": self.level.name,
-                "layout": self.level.layout_name(md.layout & 0xFF) if len(self.level.layouts) > 1 else "",
-                "chunk": md.chunksize * SECTOR,
-                "uuid": format_uuid(self.uuid),
-                "md_name": md.set_name,
-                "slots": "".join("U" if member.active else "_" for member in self._members),
-                "degraded": degraded,
-                "dirty": self._mark is not _Mark.CLEAN if engine.redundant else False,
-                "read_only": self._read_only,
-                "events": self._superblocks.events,
-                "why": self._why(),
-                "effect": self._effect(degraded),
-                "next": self._next(degraded),
-                "full_stripe_writes": engine.full_stripe_writes,
-                "partial_stripe_writes": engine.partial_stripe_writes,
-                "stripe_reads": engine.stripe_reads,
-                "suspect_units": len(engine.sync.suspects),
-                "job": self._resync.progress(),
-            },
+            details=describe_details(self),
         )
 
-    def _unanswered(self) -> list[str]:
-        """What members without a stand-in have failed to do."""
-        if self._engine.redundant:
-            return []
-        return [
-            f"{member.label}: {member.counters.read_errors} reads and {member.counters.write_errors} writes failed,"
-            " and nothing can stand in for it"
-            for member in self._members
-            if member.counters.read_errors or member.counters.write_errors
-        ]
 
-    def _why(self) -> list[str]:
-        reasons = [self._failed] if self._failed else []
-        reasons += self._unanswered()
-        reasons += [f"{member.label}: {member.why}" for member in self._members if not member.active]
-        if self._engine.sync.needed and not self._failed:
-            reasons.append(self._resync.trouble or "redundancy is being proven after an unclean stop or a failed write")
-        return reasons + list(self._notices)
-
-    def _effect(self, degraded: int) -> str:
-        if self._failed:
-            return "no writes; reads work where the data can still be had"
-        if not degraded and not self._engine.sync.needed:
-            return "what lies on that member may be unreadable" if self._unanswered() else ""
-        left = self.level.tolerates(len(self._members)) - degraded
-        use = "readable" if self._read_only else "readable and writable"
-        if self._engine.sync.needed and self.level.name == "raid5":
-            return f"{use}; {format_size(self._engine.sync.checkpoint())} of each member are proven so far"
-        return (
-            f"{use}; survives {left} more failure{'' if left == 1 else 's'}"
-            if left > 0
-            else f"{use}; no redundancy left"
-        )
-
-    def _next(self, degraded: int) -> str:
-        if self._failed:
-            return (
-                "bring the members back unchanged, then unmount and mount again (-o force if it is dirty and degraded)"
-            )
-        if degraded:
-            return "this release does not rebuild yet: copy the data off, or make the array anew"
-        return ""
+async def _store_bad(member: Member) -> None:
+    assert member.bad is not None
+    await member.bad.store(member.present)

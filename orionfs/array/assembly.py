@@ -1,4 +1,8 @@
-"""Assembly: from devices with MD superblocks to a running :class:`~orionfs.array.array.Array`.  Writes nothing."""
+"""Assembly: from devices with MD superblocks to a running :class:`~orionfs.array.array.Array`.
+
+Writes nothing: what a log has to put in place, a bitmap to mend or a spare to take over is left to
+:meth:`Array.run <orionfs.array.array.Array.run>` and the first write.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orionfs.array.array import Array, EventSink
-from orionfs.array.engine import Engine, Faults, MappedEngine
-from orionfs.array.layout import LinearLayout, MirrorLayout, raid0_layout, raid5_layout
+from orionfs.array.building import build_engine
+from orionfs.array.engine import Engine
 from orionfs.array.levels import BY_MD_LEVEL
+from orionfs.array.logs import Logs, examine_logs
 from orionfs.array.member import Member
-from orionfs.array.mirror import MirrorEngine
-from orionfs.array.parity import ParityEngine
-from orionfs.array.superblock import Superblock
+from orionfs.array.policies import Consistency, Policies
+from orionfs.array.roster import NO_SLOT, Roster
 from orionfs.array.superblock_io import read_superblock
 from orionfs.array.verdict import Candidate, Expectation, SetAside, State, Verdict, judge
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import OrionError
-from orionfs.units import SECTOR, round_down
+from orionfs.units import SECTOR
 
 _BY_FORCE = "it was started by force, dirty and degraded: check the data of the lost member"
 
@@ -41,34 +45,50 @@ async def assemble(
     read_only: bool = False,
     force: bool = False,
     expect: Expectation | None = None,
+    spares: Sequence[Source] = (),
+    policies: Policies | None = None,
+    consistency: Consistency = "journal",
 ) -> Array:
-    """The array *name*, running, from whichever of *sources* belong to it.
+    """The array *name*, running, from whichever of *sources* (and *spares*) belong to it.
 
     Reads the superblocks and judges them (:func:`~orionfs.array.verdict.judge` says what is refused); writes nothing.
-    The array then owns all devices of *sources*, also those it does not use.  If this raises, the caller still does.
+    The array then owns all devices of *sources* and *spares*, also those it does not use.  If this raises, the caller
+    still does.  *consistency* is what protects stripes of a parity array from being half written, unless its
+    superblocks say that it has a PPL.
     """
-    candidates = [await examine(source) for source in sources]
-    verdict = judge(name, candidates, expect=expect, force=force, read_only=read_only)
-    devices = {id(candidate): source.device for candidate, source in zip(candidates, sources, strict=True)}
-    members = _members(verdict, devices)
+    all_sources = [*sources, *spares]
+    candidates = [await examine(source) for source in all_sources]
+    devices = {id(candidate): source.device for candidate, source in zip(candidates, all_sources, strict=True)}
+    listed = candidates[: len(sources)] + [each for each in candidates[len(sources) :] if each.superblock is not None]
+    logs = await examine_logs(
+        [(each.superblock, device) for each in listed if each.superblock and (device := devices[id(each)])],
+        consistency=consistency,
+    )
+    verdict = judge(name, listed, expect=expect, force=force, read_only=read_only, logged=logs.usable)
+    roster = _roster(verdict, devices)
+    used = {id(member.device) for member in roster.everyone()}
     faults = _FaultsLater()
-    engine = build_engine(verdict.freshest, members, faults)
+    engine = build_engine(verdict.freshest, roster.slots, faults)
     array = Array(
         name,
         BY_MD_LEVEL[verdict.freshest.level],
         verdict.freshest,
         engine,
-        clock=environment.clock,
+        roster,
+        environment=environment,
         events=events,
         read_only=read_only,
         resync_from=verdict.resync_from,
-        notices=[_BY_FORCE] if verdict.dirty and engine.redundant and not engine.can_sync and force else [],
-        idle_devices=[
-            device for device in devices.values() if device and all(device is not member.device for member in members)
-        ],
+        policies=policies,
+        notices=[_BY_FORCE] if _forced(verdict, engine, logs) and force else [],
+        idle_devices=[device for device in devices.values() if device and id(device) not in used],
     )
     faults.array = array
-    for notice in verdict.notices:
+    for member in roster.everyone():
+        if member.device is not None:
+            member.bad = await array.bad_blocks_of(member)
+    await logs.attach(array, verdict)
+    for notice in (*verdict.notices, *logs.notices):
         events.emit("array.notice", name, notice, severity="warning")
     return array
 
@@ -85,24 +105,6 @@ async def examine(source: Source) -> Candidate:
         return Candidate.without(source.label, size, error)
 
 
-def build_engine(superblock: Superblock, members: Sequence[Member], faults: Faults) -> Engine:
-    """The data path that the (sound) *superblock* describes over *members*, one for each slot."""
-    chunk = superblock.chunksize * SECTOR
-    component = superblock.size * SECTOR
-    match superblock.level:
-        case -1:
-            sizes = [round_down(member.data_size, chunk) if chunk else member.data_size for member in members]
-            return MappedEngine(members, LinearLayout(sizes), faults)
-        case 0:
-            layout = raid0_layout(chunk, [member.data_size for member in members], superblock.layout)
-            return MappedEngine(members, layout, faults)
-        case 1:
-            return MirrorEngine(members, MirrorLayout(component), faults)
-        case 5:
-            return ParityEngine(members, raid5_layout(chunk, len(members), component, superblock.layout), faults)
-    raise AssertionError(f"level {superblock.level} got past the verdict")
-
-
 class _FaultsLater:
     """Breaks the ring: an engine wants its array's ear before the array exists."""
 
@@ -111,23 +113,50 @@ class _FaultsLater:
     async def member_failed(self, member: Member, error: OrionError) -> None:
         await self.array.member_failed(member, error)
 
+    async def read_corrected(self, member: Member) -> None:
+        await self.array.read_corrected(member)
+
     def sync_wanted(self) -> None:
         self.array.sync_wanted()
 
 
-def _members(verdict: Verdict, devices: dict[int, StorageDevice | None]) -> list[Member]:
+def _forced(verdict: Verdict, engine: Engine, logs: Logs) -> bool:
+    return verdict.dirty and engine.redundant and not engine.can_sync and not logs.usable
+
+
+def _roster(verdict: Verdict, devices: dict[int, StorageDevice | None]) -> Roster:
     """One member for each slot; an empty slot gets whoever was set aside and most likely was in it."""
     members: list[Member | None] = [
         Member(slot, candidate.label, devices[id(candidate)], candidate.superblock) if candidate else None
         for slot, candidate in enumerate(verdict.slots)
     ]
-    aside = [item for item in verdict.set_aside if item.state != "spare"]
+    copies: list[Member] = []
+    for candidate in verdict.filling:
+        superblock = candidate.superblock
+        assert superblock is not None
+        member = Member(superblock.role, candidate.label, devices[id(candidate)], superblock, "filling")
+        in_slot = members[member.slot]
+        if in_slot is None:
+            member.fill(superblock.recovery_offset * SECTOR)
+            members[member.slot] = member
+        elif in_slot.active:
+            member.fill(superblock.recovery_offset * SECTOR, "replacing")
+            in_slot.copy = member
+            copies.append(member)
+    taken = {id(candidate) for candidate in (*verdict.spares, *verdict.filling)}
+    aside = [item for item in verdict.set_aside if id(item.candidate) not in taken]
     for item in aside:
         slot = _slot_of(item)
         if slot is not None and slot < len(members) and members[slot] is None:
             members[slot] = _absent(slot, item, devices)
-    rest = [item for item in aside if not any(member and member.label == item.candidate.label for member in members)]
-    return [member or _absent(slot, rest.pop(0) if rest else None, devices) for slot, member in enumerate(members)]
+    known = {member.label for member in [*members, *copies] if member is not None}
+    rest = [item for item in aside if item.state != "spare" and item.candidate.label not in known]
+    slots = [member or _absent(slot, rest.pop(0) if rest else None, devices) for slot, member in enumerate(members)]
+    spares = [
+        Member(NO_SLOT, candidate.label, devices[id(candidate)], candidate.superblock, "spare")
+        for candidate in verdict.spares
+    ]
+    return Roster(slots, spares)
 
 
 def _slot_of(item: SetAside) -> int | None:

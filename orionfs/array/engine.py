@@ -31,6 +31,9 @@ class Faults(Protocol):
         without it.
         """
 
+    async def read_corrected(self, member: Member) -> None:
+        """A place that could not be read has been rewritten from redundancy; too many of them fail the member."""
+
     def sync_wanted(self) -> None:
         """There are new suspect units."""
 
@@ -165,6 +168,8 @@ class Engine(abc.ABC):
     #: What a rebuild fills: the bytes [0, rebuild_end) of a member's data area, in multiples of rebuild_unit.
     rebuild_unit = 0
     rebuild_end = 0
+    #: Whether sync addresses are member addresses.
+    syncs_member_addresses = True
 
     def sync_range(self, offset: int, length: int) -> tuple[int, int]:
         """The sync addresses whose redundancy a write of the array's bytes [offset, offset + length) changes."""

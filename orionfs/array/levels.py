@@ -55,6 +55,11 @@ class Level:
         return len(lost) <= self.tolerates(members)
 
     @property
+    def has_parity(self) -> bool:
+        """Whether its stripes have parity, which a half-done write leaves wrong for data that it did not touch."""
+        return self.md_level in (4, 5, 6)
+
+    @property
     def default_layout(self) -> str:
         """The layout of an array that does not ask for one."""
         return next(iter(self.layouts))

@@ -26,8 +26,16 @@ class Overlay(Protocol):
 class Unreadable(Protocol):
     """What a member holds no good data for.  Addresses are bytes of the data area."""
 
+    changed: bool
+
     def __bool__(self) -> bool:
         """Whether there is any such range."""
+
+    async def store(self, device: StorageDevice) -> None:
+        """Make the list on *device* say what this says, durably."""
+
+    def add(self, offset: int, end: int) -> None:
+        """[offset, end) has no good data."""
 
     def touches(self, offset: int, end: int) -> bool:
         """Whether [offset, end) has any of them."""
@@ -48,6 +56,7 @@ class Member:
     __slots__ = (
         "active",
         "bad",
+        "checkpoint",
         "copy",
         "counters",
         "data_offset",
@@ -78,6 +87,8 @@ class Member:
         self.superblock = superblock
         self.active = state == "active"
         self.valid = WHOLE if self.active else 0
+        #: How much of ``valid`` is durable, and so may be recorded while the member is being filled.
+        self.checkpoint = 0
         self.state = state
         self.why = why
         self.counters = Counters()
@@ -112,11 +123,14 @@ class Member:
         self.state = "failed"
         self.why = why
 
-    def fill(self, valid: int) -> None:
-        """The member is being rebuilt, and in sync up to *valid* (bytes of the data area)."""
+    def fill(self, valid: int, state: str = "rebuilding") -> None:
+        """The member is being filled, and in sync, durably, up to *valid* (bytes of the data area).
+
+        *state* is ``rebuilding`` in a slot, ``replacing`` for the copy of another member.
+        """
         self.active = False
-        self.valid = valid
-        self.state = "rebuilding"
+        self.valid = self.checkpoint = valid
+        self.state = state
         self.why = ""
 
     def admit(self) -> None:

@@ -36,14 +36,7 @@ NEVER = (
     | md.FEATURE_JOURNAL
 )
 #: Features with which this release opens an array only for reading.
-NOT_FOR_WRITING = (
-    md.FEATURE_BITMAP
-    | md.FEATURE_BAD_BLOCKS
-    | md.FEATURE_REPLACEMENT
-    | md.FEATURE_RECOVERY_BITMAP
-    | md.FEATURE_PPL
-    | md.FEATURE_MULTIPLE_PPLS
-)
+NOT_FOR_WRITING = 0
 _NO_PPL = "open it read-only, or change that with mdadm --grow --consistency-policy=resync"
 _MENDS = {
     md.FEATURE_BITMAP: "open it read-only, or remove the bitmap with mdadm --grow --bitmap=none",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from orionfs.array import superblock as md
+from orionfs.array.levels import BY_MD_LEVEL
 from orionfs.array.superblock import RESYNC_DONE, ROLE_FAULTY, ROLE_JOURNAL, ROLE_SPARE, Superblock
 from orionfs.array.support import (
     Expectation,
@@ -78,13 +79,18 @@ class SetAside(NamedTuple):
 class Verdict:
     """An array that may be started.
 
-    ``slots`` has one entry for each slot, None for an empty one.  Before the first write to a degraded array the empty
-    slots must be recorded as such on all members (:meth:`Superblock.disown`), so that whoever held them is stale from
-    then on.  ``resync_from`` is in sectors of the members' data area, :data:`RESYNC_DONE` unless ``dirty``.
+    ``slots`` has one entry for each slot, None for an empty one.  ``filling`` are members that their own superblocks
+    call recovering, in their slot or as the replacement of who is in it.  Both and ``spares`` are set aside too.
+
+    Before the first write to a degraded array the empty slots must be recorded as such on all members, so that whoever
+    held them is stale from then on.  ``resync_from`` is in sectors of the members' data area, :data:`RESYNC_DONE`
+    unless ``dirty``.
     """
 
     freshest: Superblock
     slots: tuple[Candidate | None, ...]
+    spares: tuple[Candidate, ...]
+    filling: tuple[Candidate, ...]
     set_aside: tuple[SetAside, ...]
     dirty: bool
     resync_from: int
@@ -111,10 +117,12 @@ def judge(
     expect: Expectation | None = None,
     force: bool = False,
     read_only: bool = False,
+    logged: bool = False,
 ) -> Verdict:
     """Decide whether and how the array *name* may be started from *candidates*.
 
-    *force* accepts a dirty and degraded array; *read_only* promises that nothing will be written.  Raises, always with
+    *force* accepts a dirty and degraded array; *read_only* promises that nothing will be written; *logged* says that a
+    journal or a PPL tells what was being written when a dirty array was left.  Raises, always with
     the sentence for the user: NotFound (no member is there), IntegrityError (too much is damaged), Refused (members
     that do not belong together, are too few or too old, or a feature that forbids it), Unsupported (not in this
     release), ConfigError (the configuration contradicts the media).
@@ -148,18 +156,23 @@ def judge(
     check_features(name, labelled + _followers(aside), read_only=read_only)
 
     slots = _fill(name, freshest, current)
-    missing = slots.count(None)
-    if missing > tolerated(freshest):
+    empty = [slot for slot, candidate in enumerate(slots) if candidate is None]
+    level = BY_MD_LEVEL[freshest.level]
+    if not level.survives(freshest.layout, freshest.raid_disks, empty):
         raise _too_few(name, freshest, slots, aside)
     resync_from = _resync_from(freshest, current)
-    if resync_from != RESYNC_DONE and missing and freshest.level == 5 and not force:
+    if resync_from != RESYNC_DONE and empty and level.has_parity and not force and not logged:
         raise Refused(
             f"array {name} is dirty and degraded: it was not closed properly and {_whereabouts(slots, aside)}, so the"
             " parity of what was being written last may reconstruct wrong data",
             hint="bring the missing member back, or insist with -o force and check the data afterwards",
         )
-    notices = _notices(freshest, current, slots, aside, resync_from)
-    return Verdict(freshest, slots, tuple(aside), resync_from != RESYNC_DONE, resync_from, notices)
+    spares = tuple(item.candidate for item in aside if _is_spare(item))
+    filling = tuple(item.candidate for item in aside if item.state == "recovering" and not read_only)
+    taken = {id(candidate) for candidate in spares + filling}
+    left = tuple(item for item in aside if id(item.candidate) not in taken)
+    notices = _notices(freshest, current, slots, left, resync_from, logged)
+    return Verdict(freshest, slots, spares, filling, tuple(aside), resync_from != RESYNC_DONE, resync_from, notices)
 
 
 # --- who is who ------------------------------------------------------------------------------------------------------
@@ -188,6 +201,11 @@ def _reason_against(superblock: Superblock, newest: Sequence[Superblock], read_o
     if read_only and superblock.feature_map & md.FEATURE_BAD_BLOCKS:
         return "damaged", "it has a bad-block log"
     return None
+
+
+def _is_spare(item: SetAside) -> bool:
+    superblock = item.candidate.superblock
+    return item.state == "spare" and superblock is not None and superblock.role == ROLE_SPARE
 
 
 def _role_text(role: int) -> str:
@@ -375,6 +393,7 @@ def _notices(
     slots: Sequence[Candidate | None],
     aside: Sequence[SetAside],
     resync_from: int,
+    logged: bool,
 ) -> tuple[str, ...]:
     """What a person should know of an array that starts nevertheless."""
     notices = [f"{item.candidate.label} is not used, it is {item.state}: {item.reason}" for item in aside]
@@ -383,8 +402,10 @@ def _notices(
     for member in current:
         if member.superblock.events != freshest.events:
             notices.append(f"{member.label} is one event behind, as a cut between two superblock writes leaves it")
-    if resync_from != RESYNC_DONE:
-        if None in slots and freshest.level == 5:
+    if resync_from != RESYNC_DONE and logged:
+        notices.append("it was not closed properly: its log tells what was being written, and is replayed")
+    elif resync_from != RESYNC_DONE:
+        if None in slots and BY_MD_LEVEL[freshest.level].has_parity:
             notices.append("dirty and degraded, started by force: data of the empty slot may be wrong, check them")
         else:
             notices.append("it was not closed properly: the redundancy has to be made to agree with the data again")

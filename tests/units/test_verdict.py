@@ -131,7 +131,10 @@ def test_one_member_that_cannot_be_used_leaves_a_degraded_array(level, state, wh
     verdict = judge("vault", chosen)
     assert aside(verdict) == {f"d{which}": state}
     assert slots(verdict) == [None if slot == which else f"d{slot}" for slot in range(4)]
-    assert any(f"d{which}" in notice and state in notice for notice in verdict.notices)
+    told = any(f"d{which}" in notice and state in notice for notice in verdict.notices)
+    assert told == (state not in ("recovering", "spare"))
+    assert [item.label for item in verdict.filling] == ([f"d{which}"] if state == "recovering" else [])
+    assert [item.label for item in verdict.spares] == ([f"d{which}"] if state == "spare" else [])
     if level == RAID5:
         with pytest.raises(OrionError, match=r"needs 3 of its 4 members and has 2") as caught:
             judge("vault", [chosen[which], *[other for other in chosen if other is not chosen[which]][:2]])
