@@ -40,6 +40,7 @@ PURE = (
     "orionfs.array.layout",
     "orionfs.array.levels",
     "orionfs.array.placement",
+    "orionfs.array.raid10_layout",
     "orionfs.array.superblock",
     "orionfs.array.support",
     "orionfs.array.verdict",
