@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orionfs.backends import path_of
+from orionfs.config.graph import uses
 from orionfs.config.spec import Spec
 from orionfs.errors import Refused
 from orionfs.tools.mountinfo import Mount, is_beneath, mount_of, read_mounts
@@ -61,13 +62,13 @@ class SysfsBlockDevices:
 
 
 def refuse_cycles(spec: Spec, mountpoint: str) -> None:
-    """Raise Refused if a member of *spec*, or what the daemon keeps beside it, needs a file beneath *mountpoint*.
+    """Raise Refused if a device of *spec*, or what the daemon keeps beside it, needs a file beneath *mountpoint*.
 
     To be asked before a dead mount is detached there: afterwards the kernel no longer tells where its files were.
     """
     mounts, devices = read_mounts(), SysfsBlockDevices()
-    members = [member for array in spec.arrays for member in array.members if spec.array(member) is None]
-    paths = [path for member in members if (path := path_of(member, spec.folder)) is not None]
+    labels = [use.label for use in uses(spec) if spec.array(use.label) is None]
+    paths = [path for label in labels if (path := path_of(label, spec.folder)) is not None]
     for path in [spec.folder, *paths]:
         if is_beneath(str(path), mountpoint):  # not to be looked at: what is mounted there may be dead
             refuse_cycle(str(path), mountpoint, mounts, devices)

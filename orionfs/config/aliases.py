@@ -12,28 +12,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orionfs.backends import path_of
+from orionfs.config.graph import Use, uses
 from orionfs.config.spec import Spec
 from orionfs.errors import ConfigError
 
 
 def find_aliases(spec: Spec) -> Iterator[ConfigError]:
-    """One error for each member of *spec* that is the same device as one before it.  Blocks; opens nothing."""
-    seen: dict[tuple[str, int, int], tuple[str, str]] = {}
-    for array in spec.arrays:
-        for index, member in enumerate(array.members):
-            path = path_of(member, spec.folder) if spec.array(member) is None else None
-            identity = _identity(path) if path is not None else None
-            if identity is None:
-                continue
-            if identity not in seen:
-                seen[identity] = member, array.name
-                continue
-            other, owner = seen[identity]
+    """One error for each member and spare of *spec* that is the same device as one before it.
+
+    Blocks; opens nothing.
+    """
+    seen: dict[tuple[str, int, int], Use] = {}
+    for use in uses(spec):
+        path = path_of(use.label, spec.folder) if spec.array(use.label) is None else None
+        identity = _identity(path) if path is not None else None
+        if identity is None:
+            continue
+        other = seen.setdefault(identity, use)
+        if other is not use:
             yield ConfigError(
-                f"member {member} of {array.name} is the same device as {other} of {owner}",
+                f"{use.text} is the same device as {other.text.removeprefix('member ')}",
                 hint="use each device once",
                 path=str(spec.path),
-                line=array.line_of_member(index),
+                line=use.line,
             )
 
 

@@ -15,7 +15,8 @@ from typing import Literal
 from orionfs.array.levels import LEVELS
 from orionfs.backends import path_of
 from orionfs.config.aliases import find_aliases
-from orionfs.config.spec import ArraySpec, Spec
+from orionfs.config.graph import Use, uses
+from orionfs.config.spec import MISSING, ArraySpec, Spec
 from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
 from orionfs.units import MIB, SECTOR, format_size
 
@@ -35,17 +36,20 @@ class Finding:
 
 
 def check_members(spec: Spec) -> list[Finding]:
-    """What the host says against the members of *spec*, by line.  Blocks; follows no array into another."""
+    """What the host says against the members and spares of *spec*, by line.  Blocks; follows no array into another."""
     findings = [Finding("problem", error.line, error) for error in find_aliases(spec)]
     for array in spec.arrays:
         findings += _check_array(spec, array)
+    for use in uses(spec):
+        if use.noun == "spare":
+            findings += _check_spare(spec, use)
     return sorted(findings, key=lambda finding: finding.line)
 
 
 def _check_array(spec: Spec, array: ArraySpec) -> list[Finding]:
     findings: list[Finding] = []
     missing: list[tuple[int, Path]] = []
-    for position, member in enumerate(array.members):
+    for position, member in array.present:
         path = None if spec.array(member) is not None else path_of(member, spec.folder)
         if path is None:
             continue
@@ -59,41 +63,58 @@ def _check_array(spec: Spec, array: ArraySpec) -> list[Finding]:
     return findings + _missing(array, missing)
 
 
-def _check_path(path: Path, *, read_only: bool) -> None:
-    """Raise the sentence that says why *path* cannot be a member, if so."""
+def _check_spare(spec: Spec, use: Use) -> list[Finding]:
+    """A spare that cannot be one does not keep a mount from starting."""
+    path = path_of(use.label, spec.folder)
+    if path is None:
+        return []
+    try:
+        _check_path(path, read_only=spec.mount.read_only, noun="spare")
+    except NotFound:
+        error = NotFound(f"spare {path} does not exist", hint="make it, or take it out of the list")
+        return [Finding("warning", use.line, error)]
+    except OrionError as error:
+        return [Finding("warning", use.line, error)]
+    return []
+
+
+def _check_path(path: Path, *, read_only: bool, noun: str = "member") -> None:
+    """Raise the sentence that says why *path* cannot be used, if so."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"member {path} does not exist") from error
+        raise NotFound(f"{noun} {path} does not exist") from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-            raise ConfigError(f"member {path} is not a usable path: {error.strerror}", hint="check the path") from error
-        raise AccessRefused(f"member {path} cannot be looked at: {error.strerror}") from error
+            raise ConfigError(f"{noun} {path} is not a usable path: {error.strerror}", hint="check the path") from error
+        raise AccessRefused(f"{noun} {path} cannot be looked at: {error.strerror}") from error
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is not None:
-        raise ConfigError(f"member {path} is {kind}", hint="name a regular file or a block device")
+        raise ConfigError(f"{noun} {path} is {kind}", hint="name a regular file or a block device")
     needed = os.R_OK if read_only else os.R_OK | os.W_OK
     if not os.access(path, needed, effective_ids=True):
         what = "read" if read_only else "read and written"
         raise AccessRefused(
-            f"member {path} may not be {what} by this user", hint=f"become its owner, or: chmod u+rw {path}"
+            f"{noun} {path} may not be {what} by this user", hint=f"become its owner, or: chmod u+rw {path}"
         )
     if stat.S_ISREG(status.st_mode):
-        _check_size(path, status.st_size)
+        _check_size(path, status.st_size, noun)
 
 
-def _check_size(path: Path, size: int) -> None:
+def _check_size(path: Path, size: int, noun: str) -> None:
     if size <= MIB:
-        message = f"member {path} is too small: it has {format_size(size)}, and its superblock alone needs 1 MiB"
+        message = f"{noun} {path} is too small: it has {format_size(size)}, and its superblock alone needs 1 MiB"
         raise ConfigError(message, hint="name a larger file; was it cut short?")
     if size % SECTOR:
-        message = f"member {path} has {size} bytes, which is not a multiple of {SECTOR}"
+        message = f"{noun} {path} has {size} bytes, which is not a multiple of {SECTOR}"
         raise ConfigError(message, hint="was it cut short?")
 
 
 def _missing(array: ArraySpec, missing: list[tuple[int, Path]]) -> list[Finding]:
     """A file that is not there is a warning if ``orionctl init`` would make it or the array can do without it."""
-    tolerated = LEVELS[array.level].tolerates(len(array.members))
+    level = LEVELS.get(array.level)
+    declared_empty = array.members.count(MISSING)
+    tolerated = (level.tolerates(len(array.members)) if level is not None else 0) - declared_empty
     to_be_made = array.member_size is not None and len(missing) == len(array.members)
     found = []
     for line, path in missing:

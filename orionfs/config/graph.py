@@ -8,10 +8,58 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orionfs.backends import path_of
-from orionfs.config.spec import ArraySpec, Spec
+from orionfs.config.levels import redundant
+from orionfs.config.spec import ArraySpec, SpareSpec, Spec
 from orionfs.errors import ConfigError
+
+
+class Use(NamedTuple):
+    """One place where the configuration names a device: as what, of which array (empty: of all), on which line."""
+
+    label: str
+    noun: str
+    owner: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        """``member d0 of vault``, ``spare s0``."""
+        return f"{self.noun} {self.label} of {self.owner}" if self.owner else f"{self.noun} {self.label}"
+
+    @property
+    def role(self) -> str:
+        """``a member of vault``, ``a shared spare``."""
+        return f"a {self.noun} of {self.owner}" if self.owner else "a shared spare"
+
+
+def uses(spec: Spec) -> Iterator[Use]:
+    """Every device that *spec* names, arrays among the members included, once for each time that it is named."""
+    for array in spec.arrays:
+        for index, member in array.present:
+            yield Use(member, "member", array.name, array.line_of_member(index))
+    for array in spec.arrays:
+        for index, spare in enumerate(array.spares):
+            yield Use(spare, "spare", array.name, array.line_of_spare(index))
+    for index, spare in enumerate(spec.mount.spares):
+        line = spec.mount.spare_lines[index] if index < len(spec.mount.spare_lines) else 0
+        yield Use(spare, "spare", "", line)
+
+
+def spares_of(spec: Spec) -> list[SpareSpec]:
+    """The spares of *spec* with the arrays that each may serve: those of one, of its groups, or of all."""
+    found = []
+    for array in spec.arrays:
+        inner = tuple(part.name for part in spec.parts(array.name))
+        for index, spare in enumerate(array.spares):
+            found.append(SpareSpec(spare, inner or (array.name,), array.line_of_spare(index)))
+    every = tuple(array.name for array in spec.arrays if redundant(array.level))
+    for use in uses(spec):
+        if use.noun == "spare" and not use.owner:
+            found.append(SpareSpec(use.label, every, use.line))
+    return found
 
 
 def inner_arrays(spec: Spec, array: ArraySpec) -> list[ArraySpec]:
@@ -44,8 +92,8 @@ def claimed(spec: Spec) -> dict[str, str]:
 
 
 def check_graph(spec: Spec) -> list[ConfigError]:
-    """What is wrong with the way the devices of *spec* hang together: every cycle, every member used twice."""
-    return [*_cycles(spec), *_used_twice(spec)]
+    """What is wrong with the way the devices of *spec* hang together: every cycle, every device used twice."""
+    return [*_cycles(spec), *_used_twice(spec), *_array_spares(spec)]
 
 
 def _cycles(spec: Spec) -> Iterator[ConfigError]:
@@ -78,20 +126,22 @@ def _find_cycle(spec: Spec, array: ArraySpec, path: list[ArraySpec], done: set[s
 
 
 def _used_twice(spec: Spec) -> Iterator[ConfigError]:
-    first: dict[str, tuple[str, str, int]] = {}
-    for array in spec.arrays:
-        for position, member in enumerate(array.members):
-            key = _identity(spec, member)
-            line = array.line_of_member(position)
-            if key is None:
-                continue
-            if key not in first:
-                first[key] = (member, array.name, line)
-                continue
-            other, owner, other_line = first[key]
-            same = "" if other == member else f" (as {other})"
-            message = f"member {member} of {array.name} is already a member of {owner}{same}, on line {other_line}"
-            yield ConfigError(message, hint="use each device once", path=str(spec.path), line=line)
+    first: dict[str, Use] = {}
+    for use in uses(spec):
+        key = _identity(spec, use.label)
+        other = first.setdefault(key, use) if key is not None else use
+        if other is use:
+            continue
+        same = "" if other.label == use.label else f" (as {other.label})"
+        message = f"{use.text} is already {other.role}{same}, on line {other.line}"
+        yield ConfigError(message, hint="use each device once", path=str(spec.path), line=use.line)
+
+
+def _array_spares(spec: Spec) -> Iterator[ConfigError]:
+    for use in uses(spec):
+        if use.noun == "spare" and spec.array(use.label) is not None:
+            message = f"{use.text} is an array, and spares are files or block devices"
+            yield ConfigError(message, hint=f"a file of that name is ./{use.label}", path=str(spec.path), line=use.line)
 
 
 def _identity(spec: Spec, member: str) -> str | None:

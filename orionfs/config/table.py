@@ -100,6 +100,17 @@ class Table:
         self.problem(key, f"{key} is {show_value(value)}, not a size", f'write {key} = "64KiB"')
         return None
 
+    def count(self, key: str, least: int) -> int | None:
+        """A whole number of at least *least*."""
+        value = self.take(key)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        hint = f"write {key} = {max(least, 2)}"
+        self.problem(key, f"{key} is {show_value(value)}, not a whole number of at least {least}", hint)
+        return None
+
     def mode(self, key: str) -> int | None:
         """Permission bits, written as ``"0640"`` or ``0o640``; a plain ``640`` is refused, for it means 0o1200."""
         value = self.take(key)

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orionfs.array.levels import LEVELS
+from orionfs.array.policies import Policies
+from orionfs.config.graph import claimed, spares_of
+from orionfs.config.levels import LEVEL_ALIASES, level_names
 from orionfs.config.load import examine_text, load_spec
-from orionfs.config.spec import LEVEL_ALIASES, ArraySpec
+from orionfs.config.spec import ArraySpec, Spec
 from orionfs.errors import AccessRefused, ConfigError, NotFound, OrionError
 
 GOOD = """\
@@ -39,6 +42,37 @@ direct = true
 [mount]
 allow_other = true
 mode = 0o644
+"""
+
+REDUNDANT = """\
+[[array]]
+name = "vault"
+level = "raid5"
+members = ["d0", "d1", "d2"]
+consistency = "journal"
+spares = [
+  "s0",
+  "s1",
+]
+bitmap = true
+read_policy = "nearest"
+write_policy = "through"
+whole_stripes = "journal"
+spare_policy = "manual"
+stripe_cache = "32MiB"
+rebuild_floor = "1MiB"
+rebuild_ceiling = "100MB"
+max_read_errors = 5
+
+[[array]]
+name = "mirror"
+level = "raid1"
+members = ["m0", "m1"]
+write_mostly = ["m1"]
+bitmap = false
+
+[mount]
+spares = ["s2"]
 """
 
 
@@ -87,19 +121,41 @@ def test_everything_that_can_be_said_is_understood(tmp_path: Path):
     )
 
 
+def test_everything_about_redundancy_is_understood(tmp_path: Path):
+    spec = load_spec(write(tmp_path, REDUNDANT))
+    vault, mirror = spec.arrays
+    assert (vault.consistency, vault.bitmap) == ("journal", True)
+    assert Policies(**vault.policies) == Policies(
+        read_policy="nearest",
+        write_policy="through",
+        whole_stripes="journal",
+        spare_policy="manual",
+        stripe_cache=32 << 20,
+        rebuild_floor=1 << 20,
+        rebuild_ceiling=100_000_000,
+        max_read_errors=5,
+    )
+    assert (vault.spares, vault.spare_lines) == (("s0", "s1"), (7, 8))
+    assert (mirror.write_mostly, mirror.bitmap, mirror.policies) == (("m1",), False, {})
+    assert spec.mount.spares == ("s2",)
+
+
 def test_a_folder_stands_for_the_file_in_it(tmp_path: Path):
     write(tmp_path, GOOD)
     assert load_spec(tmp_path) == load_spec(tmp_path / "orionfs.toml")
 
 
-@pytest.mark.parametrize(("written", "level"), [*LEVEL_ALIASES.items(), *((level, level) for level in LEVELS)])
+KNOWN_ALIASES = [(written, level) for written, level in LEVEL_ALIASES.items() if level in level_names()]
+
+
+@pytest.mark.parametrize(("written", "level"), [*KNOWN_ALIASES, *((level, level) for level in LEVELS)])
 def test_a_level_has_several_names(written: str, level: str):
-    members = '["a", "b", "c"]'
+    members = {"raid1e": '["a", "b", "c"]'}.get(level, '["a", "b", "c", "d", "e", "f", "g", "h"]')
     for value in [f'"{written}"', f'"{written.upper()}"', *([written] if written.isdigit() else [])]:
         spec, problems = examine_text(array(level=value, members=members), Path("/store/orionfs.toml"))
         assert not problems
         assert spec is not None
-        assert spec.arrays[0].level == level
+        assert (spec.arrays[0].declared_level or spec.arrays[0].level) == level
 
 
 MANY = "".join(array(name=f'"n{number}"', members=f'["{number}a", "{number}b"]') for number in range(257))
@@ -114,7 +170,7 @@ MISTAKES = {
     "array is a table": ('[array]\nname = "a"\n', 1, "not a list of tables", "[[array]]"),
     "array is a list": ("array = []\n", 1, "not a list of tables", "[[array]]"),
     "unknown key": (array(levle='"x"'), 5, 'unknown key "levle" in [[array]]', "did you mean level?"),
-    "unknown key, nothing near": (array(zzz="1"), 5, 'unknown key "zzz"', "it can be chunk, "),
+    "unknown key, nothing near": (array(zzz="1"), 5, 'unknown key "zzz"', "it can be bitmap, "),
     "unknown table": (array() + "[mnt]\n", 5, 'unknown key "mnt"', "mount"),
     "unknown mount key": (array() + "[mount]\nallow_others = true\n", 6, "allow_others", "did you mean allow_other?"),
     "mount is no table": ("mount = 1\n" + array(), 1, "mount is not a table", "[mount]"),
@@ -161,7 +217,61 @@ MISTAKES = {
     "truncate": (array(truncate='"maybe"'), 5, 'truncate cannot be "maybe"', "refuse, ignore, discard"),
     "read_only": (array(read_only='"yes"'), 5, 'read_only is "yes", not true or false', "read_only = true"),
     "member_layers": (array(member_layers='["lz4"]'), 5, "layers behind members are not in this release", "remove"),
-    "spares": (array(spares='["s"]'), 5, "spare members are not in this release", "remove"),
+    "spares are no list": (array(spares='"s"'), 5, 'spares is "s", not a list', "spares = ["),
+    "a spare is a number": (array(spares="[1]"), 5, "spare 1 is not a text", "quotes"),
+    "a spare is empty": (array(spares='["a1", " "]'), 5, 'spare 2 is " ", which names nothing', "path"),
+    "a remote spare": (array(spares='["nbd://h/s"]'), 5, "remote spares (nbd) are not in this release", "file"),
+    "a spare of raid0": (array(level='"raid0"', spares='["s"]'), 5, "raid0 has no redundancy", "another level"),
+    "a spare that is a member": (array(spares='["c"]'), 5, "spare c of vault is already a member of vault", "once"),
+    "a spare by another name": (array(spares='["s",\n"./b"]'), 6, "already a member of vault (as b)", "once"),
+    "a spare twice": (
+        array(spares='["s"]') + array(name='"two"', members='["x", "y"]', spares='["s"]'), 10,
+        "spare s of two is already a spare of vault, on line 5", "once"),
+    "a shared spare that is dedicated": (
+        array(spares='["s"]') + '[mount]\nspares = ["s"]\n', 7, "spare s is already a spare of vault", "once"),
+    "a shared spare twice": (
+        array() + '[mount]\nspares = ["s", "s"]\n', 6, "spare s is already a shared spare, on line 6", "once"),
+    "an array as a spare": (
+        array(spares='["in"]') + array(name='"in"', members='["x", "y"]'), 5, "spare in of vault is an array", "./in"),
+    "a missing spare": (array(spares='["missing"]'), 5, "a spare cannot be missing", "take it out"),
+    "a missing member of raid0": (
+        array(level='"raid0"', members='["a",\n"missing"]'), 5, "raid0 cannot do without a member", "every"),
+    "write_mostly of raid5": (array(write_mostly='["a"]'), 5, "for levels that keep copies", "remove"),
+    "write_mostly is no list": (array(level="1", write_mostly="true"), 5, "write_mostly is true, not a list", "["),
+    "write_mostly nobody": (array(level="1", write_mostly='["z"]'), 5, '"z" is write_mostly, and no', "a, b, c"),
+    "write_mostly twice": (array(level="1", write_mostly='["a", "a"]'), 5, '"a" is listed twice', "once"),
+    "consistency": (array(consistency='"jurnal"'), 5, 'consistency cannot be "jurnal"', "did you mean journal?"),
+    "consistency of a mirror": (array(level="1", consistency='"journal"'), 5, "raid1 has none", "remove"),
+    "ppl of raid1": (array(level="1", consistency='"ppl"'), 5, "for levels with parity", "remove"),
+    "ppl with a bitmap": (array(consistency='"ppl"', bitmap="true"), 6, "exclude each other", "bitmap = false"),
+    "bitmap is a word": (array(bitmap='"internal"'), 5, 'bitmap is "internal", not true or false', "bitmap = true"),
+    "bitmap of raid0": (array(level="0", bitmap="true"), 5, "raid0 has no redundancy", "remove"),
+    "read_policy": (array(read_policy='"fastest"'), 5, 'read_policy cannot be "fastest"', "adaptive, round-robin"),
+    "write_policy": (array(write_policy='"back"', consistency='"resync"'), 5, "needs a journal", "through"),
+    "stripe_cache": (array(stripe_cache="4096"), 5, "4 KiB is too small, the least is 1 MiB", "64MiB"),
+    "stripe_cache is a word": (array(stripe_cache='"big"'), 5, "'big' is not a size", "64KiB"),
+    "max_read_errors": (array(max_read_errors="0"), 5, "max_read_errors is 0, not a whole number of at least 1", "= 2"),
+    "max_read_errors is true": (array(max_read_errors="true"), 5, "max_read_errors is true", "= 2"),
+    "ceiling below floor": (
+        array(rebuild_floor='"2M"', rebuild_ceiling='"1M"'), 6, "rebuild_ceiling 1 MiB is below", "0 for none"),
+    "a policy of raid0": (array(level="0", read_policy='"nearest"'), 5, "read_policy has no effect", "remove"),
+    "groups of raid5": (array(groups="2"), 5, "raid5 has no groups", "raid50 and raid60"),
+    "groups that do not divide": (
+        array(level="50", groups="4", members=str([*"abcdef"])), 5, "6 members cannot be divided into 4 groups", "add"),
+    "members that two groups do not divide": (
+        array(level="50", members=str([*"abcde"])), 4, "5 members cannot be divided into 2 groups", "add"),
+    "groups that are too small": (
+        array(level="50", groups="6", members=str([*"abcdef"])), 5, "needs at least 2 members, and 1 are left", "add"),
+    "one group": (array(level="50", groups="1", members=str([*"abcdef"])), 5, "1 group would be raid5", "groups = 2"),
+    "groups are a word": (
+        array(level="50", groups='"two"', members=str([*"abcdef"])), 5, 'groups is "two", not a whole', "groups = 2"),
+    "the name of a group": (
+        array(level="50", members=str([*"abcdef"])) + array(name='"vault.1"', members='["x", "y"]'), 6,
+        'another array "vault.1" on line 1', "of its own"),
+    "a name that is too long for groups": (
+        array(level="50", name=f'"{"n" * 31}"', members=str([*"abcdef"])), 2, "too long for its parts", "at most 30"),
+    "chunk of jbod": (array(level='"jbod"', chunk='"64KiB"'), 5, "jbod has no chunks", "remove"),
+    "spares of jbod": (array(level='"jbod"', spares='["s"]'), 5, "jbod has no redundancy", "another level"),
     "pool": (array() + '[[pool]]\nname = "tank"\n', 5, "pools are not in this release", "remove"),
     "controller": (array() + "[[controller]]\n", 5, "NVMe controllers are not in this release", "remove"),
     "two arrays of one name": (array() + array(members='["x", "y"]'), 6, "another array", "name of its own"),
@@ -215,6 +325,64 @@ def test_an_array_inside_of_two_is_refused():
         name='"two"', level="0", members='["in", "d"]'
     )
     assert "already a member of one" in problem_of(text).message
+
+
+# --- tables that stand for several arrays ----------------------------------------------------------------------------
+
+
+def spec_of(text: str) -> Spec:
+    spec, problems = examine_text(text, Path("/store/orionfs.toml"))
+    assert not problems
+    assert spec is not None
+    return spec
+
+
+def test_raid50_is_a_raid0_over_raid5_arrays():
+    keys = {"bitmap": "false", "stripe_cache": '"8MiB"', "member_size": '"64MiB"', "spares": '["s"]', "mode": '"0640"'}
+    spec = spec_of(array(level="50", groups="3", members=str([*"abcdefghi"]), chunk='"16KiB"', **keys))
+    outer, *inner = spec.arrays
+    assert (outer.name, outer.level, outer.declared_level, outer.chunk) == ("vault", "raid0", "raid50", 32 << 10)
+    assert (outer.members, outer.groups, outer.part_of) == (("vault.0", "vault.1", "vault.2"), 3, "")
+    assert [part.members for part in inner] == [("a", "b", "c"), ("d", "e", "f"), ("g", "h", "i")]
+    for part in inner:
+        assert (part.level, part.chunk, part.part_of, part.bitmap) == ("raid5", 16 << 10, "vault", False)
+        assert (part.policies, part.member_size, part.mode) == ({"stripe_cache": 8 << 20}, 64 << 20, 0o640)
+    assert claimed(spec) == {"vault.0": "vault", "vault.1": "vault", "vault.2": "vault"}
+    assert [(spare.label, spare.serves) for spare in spares_of(spec)] == [("s", ("vault.0", "vault.1", "vault.2"))]
+    assert spec.names == ("vault",)
+    assert [part.name for part in spec.parts("vault")] == ["vault.0", "vault.1", "vault.2"]
+
+
+def test_the_chunk_over_groups_is_a_stripe_of_one_up_to_a_power_of_two():
+    for each, chunk in ((2, 64), (3, 128), (4, 256), (5, 256), (6, 512)):
+        members = [f"d{number}" for number in range(2 * each)]
+        assert spec_of(array(level="50", members=str(members))).arrays[0].chunk == chunk << 10
+
+
+def test_jbod_is_one_file_for_each_member():
+    spec = spec_of(array(level='"jbod"', members='["a",\n"b"]'))
+    assert [(one.name, one.level, one.members, one.part_of) for one in spec.arrays] == [
+        ("vault.0", "jbod", ("a",), "vault"),
+        ("vault.1", "jbod", ("b",), "vault"),
+    ]
+    assert [one.line_of_member(0) for one in spec.arrays] == [4, 5]
+
+
+def test_shared_spares_serve_every_array_with_redundancy():
+    text = array(spares='["d"]') + array(name='"m"', level="1", members='["x", "y"]')
+    text += array(name='"fast"', level="0", members='["p", "q"]') + '[mount]\nspares = [\n"s0",\n"s1"]\n'
+    spares = spares_of(spec_of(text))
+    assert [(spare.label, spare.serves, spare.dedicated) for spare in spares] == [
+        ("d", ("vault",), True),
+        ("s0", ("vault", "m"), False),
+        ("s1", ("vault", "m"), False),
+    ]
+    assert [spare.line for spare in spares] == [5, 16, 17]
+
+
+def test_an_empty_slot_is_declared_by_the_word_that_mdadm_has():
+    (vault,) = spec_of(array(members='["a", "missing", "missing"]')).arrays
+    assert list(vault.present) == [(0, "a")]
 
 
 def test_memory_members_are_new_devices_each_time():
@@ -337,8 +505,25 @@ def test_any_text_is_a_spec_or_problems(text: str):
     assert (spec is None) == bool(problems)
 
 
-KEYS = ["name", "level", "members", "chunk", "layout", "mode", "uid", "truncate", "read_only", "member_size", "spares"]
-VALUES = ["1", "-1", "true", '"x"', '"raid0"', '["a", "b"]', "[1, [2]]", "{ a = 1 }", "1.5", "2020-01-01", '""', "0o7"]
+KEYS = ["name", "level", "members", "chunk", "layout", "mode", "uid", "truncate", "read_only", "member_size"]
+KEYS += ["spares", "write_mostly", "consistency", "bitmap", "groups", "read_policy", "stripe_cache", "max_read_errors"]
+VALUES = [
+    "1",
+    "-1",
+    "true",
+    '"x"',
+    '"raid0"',
+    '"jbod"',
+    '"raid50"',
+    '["a", "b", "c", "missing"]',
+    '["a", "b"]',
+    "[1, [2]]",
+    "{ a = 1 }",
+    "1.5",
+    "2020-01-01",
+    '""',
+    "0o7",
+]
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES)), max_size=3))

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from orionfs.array.levels import LEVELS
-from orionfs.config.load import examine_text, load_spec, name_problem, normal_level
+from orionfs.config.array_table import name_problem
+from orionfs.config.levels import normal_level
+from orionfs.config.load import examine_text, load_spec
 from orionfs.config.spec import DEFAULT_CHUNK, MAX_MEMBERS, SPEC_NAME, ArraySpec, Spec
 from orionfs.errors import UsageError, from_oserror
 from orionfs.hostfs import SystemHostFs
