@@ -11,24 +11,25 @@ Who is a member, and the jobs that make one, are the part of :class:`~orionfs.ar
 
 from __future__ import annotations
 
-import enum
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from orionfs.array.administration import Administration, SparePool
+from orionfs.array.administration import SparePool
 from orionfs.array.array_status import describe_details, state_of
 from orionfs.array.background import Background
-from orionfs.array.engine import Engine, StripeLog
+from orionfs.array.bookkeeping import Bookkeeping, Mark
+from orionfs.array.engine import Engine
 from orionfs.array.levels import Level
+from orionfs.array.log import Log
 from orionfs.array.member import Member
 from orionfs.array.pace import Pace
 from orionfs.array.policies import Policies
 from orionfs.array.roster import Roster
 from orionfs.array.superblock import RESYNC_DONE, Superblock
-from orionfs.array.superblocks import Failures, SuperblockSet
+from orionfs.array.superblocks import SuperblockSet
 from orionfs.array.transfer import on_each
 from orionfs.array.work import Gate
 from orionfs.buffers import Buffer
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 CLEAN_AFTER_S = 0.2
 #: How often bits of the bitmap that are not needed any more are cleared; MD's daemon_sleep.
 TIDY_EVERY_S = 5.0
-#: The span over which corrected read errors are counted against ``max_read_errors``.
-_ERRORS_WITHIN_S = 3600.0
 
 
 class EventSink(Protocol):
@@ -57,34 +56,7 @@ class EventSink(Protocol):
         """Record one event about *subject*."""
 
 
-class Log(StripeLog, Protocol):
-    """What an array needs of its journal or PPL beyond what the engine does."""
-
-    noun: str
-
-    async def flush(self) -> Failures:
-        """Make everything durable that :meth:`write` has returned for; the members that failed their flush."""
-
-    async def drain(self) -> None:
-        """Put everything in place, durably; a replay would find nothing."""
-
-    async def run(self) -> None:
-        """The background work, until cancelled."""
-
-    async def member_changed(self) -> None:
-        """A member has gone, or has become active."""
-
-
-class _Mark(enum.Enum):
-    """What the superblocks say, as far as writers care."""
-
-    CLEAN = "clean"  # they must be marked dirty before the next write
-    UNSURE = "unsure"  # as CLEAN, but marking them so has failed on some
-    DIRTY = "dirty"
-    CLEANING = "cleaning"  # being marked clean: writers wait
-
-
-class Array(Administration, StorageDevice):
+class Array(Bookkeeping, StorageDevice):
     """One running array.  Made by :func:`orionfs.array.assembly.assemble`; :meth:`run` does its background work."""
 
     def __init__(
@@ -123,7 +95,7 @@ class Array(Administration, StorageDevice):
         if engine.redundant and resync_from < RESYNC_DONE and engine.can_sync:
             sync.position = min(resync_from * SECTOR // sync.unit_size, sync.unit_count)
         # Without redundancy there is nothing that an unclean stop could have spoiled, and MD marks nothing either.
-        self._mark = _Mark.CLEAN if engine.redundant else _Mark.DIRTY
+        self._mark = Mark.CLEAN if engine.redundant else Mark.DIRTY
         self._counters = Counters()
         self._writing = 0  # in flight
         # Two steps when a member goes, or went before: MD trusts one that is a single event behind.
@@ -198,7 +170,7 @@ class Array(Administration, StorageDevice):
         self._counters.written_bytes += length
         self._writing += 1
         try:
-            if self._mark is not _Mark.DIRTY:
+            if self._mark is not Mark.DIRTY:
                 await self._mark_dirty()
             if self.bitmap is None:
                 await self._engine.write(offset, buffers, length)
@@ -229,7 +201,7 @@ class Array(Administration, StorageDevice):
         self._counters.writes += 1
         self._writing += 1
         try:
-            if self._mark is not _Mark.DIRTY:
+            if self._mark is not Mark.DIRTY:
                 await self._mark_dirty()
             if self.bitmap is None:
                 await act(offset, length)
@@ -267,26 +239,6 @@ class Array(Administration, StorageDevice):
         if self._unrecorded:
             await self._record_losses()
 
-    async def _flush_members(self) -> Failures:
-        """Make what was written durable; the members that failed."""
-        await self._store_bad_blocks()
-        if self.log is not None:
-            return await self.log.flush()
-        return await on_each(self._written(), lambda member: member.present.flush())
-
-    def _written(self) -> list[Member]:
-        """Every member that data are written to."""
-        filled = [member for member in self._members if member.active or member.state == "rebuilding"]
-        return [*filled, *self.roster.copies()]
-
-    async def _store_bad_blocks(self) -> None:
-        """Make the lists of bad blocks durable before what changed them is."""
-        changed = [member for member in self._written() if member.bad is not None and member.bad.changed]
-        if changed:
-            for member, error in await on_each(changed, _store_bad):
-                await self.member_failed(member, error)
-            await self.record()
-
     async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         self._check_open()
@@ -313,141 +265,6 @@ class Array(Administration, StorageDevice):
             raise ReadOnly(f"{self.name} is open read-only")
         if self._failed:
             raise MediaError(f"{self.name} takes no more writes: {self._failed}")
-
-    # --- clean and dirty -------------------------------------------------------------------------------------------
-
-    async def mark_dirty(self) -> None:
-        """Part of :class:`~orionfs.array.work.Host`."""
-        if self._mark is not _Mark.DIRTY:
-            await self._mark_dirty()
-
-    async def _mark_dirty(self) -> None:
-        """Before a write: make every member say that redundancy may be behind, durably."""
-        with trio.CancelScope(shield=True):
-            async with self._superblock_lock:
-                if self._mark is _Mark.DIRTY:
-                    return
-                self._check_writable()
-                await self._write_superblocks(0)
-                self._mark = _Mark.DIRTY
-        self._dirtied.set()
-
-    async def _mark_clean(self) -> None:
-        """Make every member say that all is well, if that is so and nobody is writing."""
-        with trio.CancelScope(shield=True):
-            async with self._superblock_lock:
-                if self._mark is not _Mark.DIRTY or self._writing or self._engine.sync.needed or self._failed:
-                    return
-                self._mark = _Mark.CLEANING
-                try:
-                    await self.drain()
-                    await self._flush_or_lose()
-                    await self._write_superblocks(RESYNC_DONE)
-                except OrionError as error:
-                    # Some members may say clean by now: the next write has to mark them all again.
-                    self._mark = _Mark.UNSURE
-                    self._emit("array.not-clean", f"cannot be marked clean: {error.message}", severity="error")
-                    return
-                self._mark = _Mark.CLEAN
-
-    async def _flush_or_lose(self) -> None:
-        while failures := await on_each(self._written(), lambda member: member.present.flush()):
-            for member, error in failures:
-                self._lose(member, error)
-
-    async def _write_superblocks(self, resync_offset: int) -> None:
-        """Update all members, dropping those that cannot be written.  The caller holds the lock.
-
-        Raises :class:`NoSpace` or :class:`MediaError`; what the superblocks say is then mixed, the newest being right.
-        """
-        while True:
-            failures = await self._superblocks.write(resync_offset, self._step)
-            if not failures:
-                self._unrecorded = False
-                self._step = 1
-                return
-            for member, error in failures:
-                if isinstance(error, NoSpace):
-                    raise error
-                self._lose(member, error)
-
-    async def record(self) -> None:
-        """Write the superblocks anew: who is a member, and how far those are that are being filled, has changed."""
-        with trio.CancelScope(shield=True):
-            async with self._superblock_lock:
-                await self._record()
-
-    async def _record(self) -> None:
-        dirty = (self._mark is not _Mark.CLEAN and self._engine.redundant) or self._engine.sync.needed
-        await self._write_superblocks(0 if dirty else self._superblocks.resync_offset)
-
-    # --- failures --------------------------------------------------------------------------------------------------
-
-    async def member_failed(self, member: Member, error: OrionError) -> None:
-        """Part of :class:`~orionfs.array.engine.Faults`."""
-        self._lose(member, error)
-        await self._record_losses()
-
-    async def read_corrected(self, member: Member) -> None:
-        """Part of :class:`~orionfs.array.engine.Faults`: counts, and fails the member when there are too many."""
-        now = self.clock.monotonic()
-        recent = self._corrected.setdefault(id(member), [])
-        recent.append(now)
-        while recent and now - recent[0] > _ERRORS_WITHIN_S:
-            del recent[0]
-        if member.superblock is not None:
-            member.superblock.cnt_corrected_read = (member.superblock.cnt_corrected_read + 1) & 0xFFFFFFFF
-        if len(recent) > self.policies.max_read_errors and member.active and self.survives_without(member):
-            error = MediaError(f"{len(recent)} read errors within an hour, more than max_read_errors allows")
-            await self.member_failed(member, error)
-
-    async def _record_losses(self) -> None:
-        """Return only when every loss so far is on record on all members that are left."""
-        with trio.CancelScope(shield=True):
-            async with self._superblock_lock:
-                if self._failed:
-                    raise MediaError(f"{self.name}: {self._failed}")
-                if not self._unrecorded or self._read_only:
-                    return
-                await self._record()
-        await self.log_changed()
-
-    async def log_changed(self) -> None:
-        if self.log is not None:
-            await self.log.member_changed()
-
-    def survives_without(self, member: Member) -> bool:
-        gone = {*self.roster.gone(), member.slot}
-        return self.level.survives(self.freshest.layout, len(self._members), gone)
-
-    def _lose(self, member: Member, error: OrionError) -> None:
-        """Take a member out of service, or raise and stop all writes if the array cannot go on without it."""
-        roster = self.roster
-        if member in roster.spares:
-            roster.spares.remove(member)
-            roster.retired.append(member)
-        elif member.state == "replacing":
-            roster.slots[member.slot].copy = None
-            roster.retired.append(member)
-        elif not member.active and member.state != "rebuilding":
-            return
-        elif member.active and not self.survives_without(member):
-            if not self._failed:
-                self._failed = f"{member.label} failed and nothing can stand in for it: {error.message}"
-                self._emit("array.failed", self._failed, severity="error")
-            raise MediaError(f"{self.name}: {self._failed}") from error
-        member.lose(error.message)
-        copy, member.copy = member.copy, None
-        if copy is not None:
-            copy.fill(copy.valid)  # as far as it has got, it stands in for the member
-            copy.checkpoint = 0
-            roster.seat(member.slot, copy)
-        self._unrecorded = True
-        self._step = 2
-        self._engine.member_changed()
-        message = f"{member.label} is out of service: {error.message}"
-        self._emit("member.failed", message, severity="error", slot=member.slot)
-        self.background.wake()
 
     def sync_wanted(self) -> None:
         """Part of :class:`~orionfs.array.engine.Faults`."""
@@ -509,7 +326,7 @@ class Array(Administration, StorageDevice):
         while not self._failed:
             await self._dirtied.wait()
             seen = -1
-            while self._mark is _Mark.DIRTY and not self._failed:
+            while self._mark is Mark.DIRTY and not self._failed:
                 if seen == self._counters.writes and not self._writing and not self._engine.sync.needed:
                     await self._mark_clean()
                     continue
@@ -562,9 +379,9 @@ class Array(Administration, StorageDevice):
             await self.checkpoint(target)
         if not sync.needed:
             await self._mark_clean()
-        elif self._mark is _Mark.DIRTY and self._engine.can_sync:
+        elif self._mark is Mark.DIRTY and self._engine.can_sync:
+            await self.drain()
             async with self._superblock_lock:
-                await self.drain()
                 await self._flush_or_lose()
                 await self._write_superblocks(sync.checkpoint() // SECTOR)
 
@@ -607,7 +424,7 @@ class Array(Administration, StorageDevice):
     @property
     def is_clean(self) -> bool:
         """Whether the superblocks say that redundancy is in order throughout."""
-        return self._mark is _Mark.CLEAN
+        return self._mark is Mark.CLEAN
 
     @property
     def state(self) -> str:
@@ -624,8 +441,3 @@ class Array(Administration, StorageDevice):
             counters=asdict(self._counters),
             details=describe_details(self),
         )
-
-
-async def _store_bad(member: Member) -> None:
-    assert member.bad is not None
-    await member.bad.store(member.present)

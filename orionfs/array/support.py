@@ -1,18 +1,7 @@
-"""Support: which arrays this release can open, and for what.  Pure.
+"""Support: which arrays this release can open.  Pure.
 
-Features that it does not have (:data:`NEVER`, :data:`NOT_FOR_WRITING`), and why:
-
-- A *bitmap* that a writer does not maintain turns stale, and the kernel sees that by the bitmap's event count being
-  behind that of the superblocks.  But the bitmap is written first, so after a cut it may already carry the count that
-  our dirty mark is about to use; the kernel would then trust it and skip a resync.  Not for writing, until we keep it.
-- A *PPL* may still hold records of the last run.  The kernel replays them over a dirty array and then skips the resync,
-  so after a crash of ours it would compute parity from records that have nothing to do with our writes.
-- A member with a *bad-block log* has blocks that it must not be asked for.  For reading, the verdict leaves such a
-  member out as damaged, and the redundancy answers.
-- A *replacement*, or a recovery *by bitmap*, under way would have to follow our writes.  For reading, the member that
-  is being filled is left out.
-- During a *reshape* one array has two geometries; behind a *journal* the newest data may not be on the members; a
-  *cluster* has other writers.  Not even reading is right.
+During a *reshape* one array has two geometries; behind a write *journal* the newest data may not be on the members; a
+*cluster* has other writers.  Not even reading is right, so these are refused (:data:`NEVER`).
 """
 
 from __future__ import annotations
@@ -35,18 +24,6 @@ NEVER = (
     | md.FEATURE_CLUSTERED
     | md.FEATURE_JOURNAL
 )
-#: Features with which this release opens an array only for reading.
-NOT_FOR_WRITING = 0
-_NO_PPL = "open it read-only, or change that with mdadm --grow --consistency-policy=resync"
-_MENDS = {
-    md.FEATURE_BITMAP: "open it read-only, or remove the bitmap with mdadm --grow --bitmap=none",
-    md.FEATURE_BAD_BLOCKS: "open it read-only, or assemble it with mdadm and have the bad blocks rewritten",
-    md.FEATURE_PPL: _NO_PPL,
-    md.FEATURE_MULTIPLE_PPLS: _NO_PPL,
-    md.FEATURE_REPLACEMENT: "open it read-only, or let the kernel finish the replacement",
-    md.FEATURE_RECOVERY_BITMAP: "open it read-only, or let the kernel finish the recovery",
-}
-
 #: A page of the kernel, which a chunk of a parity array has to hold.
 MIN_CHUNK = 4096 // SECTOR
 
@@ -73,22 +50,23 @@ def tolerated(superblock: Superblock) -> int:
     return level.tolerates(superblock.raid_disks) if level else 0
 
 
-def check_features(name: str, members: Sequence[Labelled], *, read_only: bool) -> None:
+def check_features(name: str, members: Sequence[Labelled]) -> None:
     """Raise Refused if a feature of one of *members* forbids opening the array *name*."""
     for label, superblock in members:
-        forbidden = superblock.feature_map & (NEVER if read_only else NEVER | NOT_FOR_WRITING)
-        if not forbidden:
-            continue
-        bit = forbidden & NEVER or forbidden
-        bit &= -bit
-        if bit & NEVER:
-            reason, hint = "which this release of OrionFS cannot open", "assemble it with mdadm"
-        else:
-            reason, hint = "which this release of OrionFS cannot keep up to date when it writes", _MENDS[bit]
-        raise Refused(
-            f"array {name}: {label} has the MD feature {md.FEATURE_NAMES[bit]} ({bit:#x}), {reason}",
-            hint=hint,
-        )
+        forbidden = superblock.feature_map & NEVER
+        if forbidden:
+            bit = forbidden & -forbidden
+            raise Refused(
+                f"array {name}: {label} has the MD feature {md.FEATURE_NAMES[bit]} ({bit:#x}), which this release of"
+                " OrionFS cannot open",
+                hint="assemble it with mdadm",
+            )
+        ppl = superblock.feature_map & (md.FEATURE_PPL | md.FEATURE_MULTIPLE_PPLS)
+        if ppl and (superblock.level != 5 or superblock.feature_map & md.FEATURE_BITMAP):
+            raise Refused(
+                f"array {name}: {label} claims a partial parity log, which only RAID 5 without a bitmap has",
+                hint="leave it out of the list of members",
+            )
 
 
 def check_expectation(name: str, superblock: Superblock, expect: Expectation) -> None:

@@ -8,8 +8,9 @@ The rules are those of the kernel and mdadm, and stricter where theirs can lose 
   member that its own superblock calls recovering is not read.
 - Two sides that each ran without the other (split brain) are refused: no event count says which of them is right.
 - Two copies of one member are refused, whatever their event counts: the order of a list never decides.
-- Dirty and degraded RAID 5 is refused, for reading too: where a stripe was being written, its parity reconstructs wrong
-  bytes for the missing member, and those may have been flushed long before.
+- Dirty and degraded arrays with parity are refused, for reading too: where a stripe was being written, its parity
+  reconstructs wrong bytes for the missing member, and those may have been flushed long before.  A journal or a PPL
+  lifts that: it tells which stripes these are.
 
 Which geometries and features can be opened at all is :mod:`orionfs.array.support`.
 """
@@ -122,10 +123,10 @@ def judge(
     """Decide whether and how the array *name* may be started from *candidates*.
 
     *force* accepts a dirty and degraded array; *read_only* promises that nothing will be written; *logged* says that a
-    journal or a PPL tells what was being written when a dirty array was left.  Raises, always with
-    the sentence for the user: NotFound (no member is there), IntegrityError (too much is damaged), Refused (members
-    that do not belong together, are too few or too old, or a feature that forbids it), Unsupported (not in this
-    release), ConfigError (the configuration contradicts the media).
+    journal or a PPL tells what was being written when a dirty array was left.  Raises, always with the sentence for the
+    user: NotFound (no member is there), IntegrityError (too much is damaged), Refused (members that do not belong
+    together, are too few or too old, or a feature that forbids it), Unsupported (not in this release), ConfigError (the
+    configuration contradicts the media).
     """
     found = [
         _Member(candidate.label, candidate.superblock, candidate)
@@ -141,7 +142,7 @@ def judge(
     newest = [member for member in found if member.superblock.events == events]
     current: list[_Member] = []
     for member in found:
-        reason = _reason_against(member.superblock, [item.superblock for item in newest], read_only)
+        reason = _reason_against(member.superblock, [item.superblock for item in newest])
         if reason is None:
             current.append(member)
         else:
@@ -153,7 +154,7 @@ def judge(
     labelled = [Labelled(member.label, member.superblock) for member in current or found]
     check_geometry(name, labelled)
     check_expectation(name, freshest, expect or Expectation())
-    check_features(name, labelled + _followers(aside), read_only=read_only)
+    check_features(name, labelled + _followers(aside))
 
     slots = _fill(name, freshest, current)
     empty = [slot for slot, candidate in enumerate(slots) if candidate is None]
@@ -162,11 +163,7 @@ def judge(
         raise _too_few(name, freshest, slots, aside)
     resync_from = _resync_from(freshest, current)
     if resync_from != RESYNC_DONE and empty and level.has_parity and not force and not logged:
-        raise Refused(
-            f"array {name} is dirty and degraded: it was not closed properly and {_whereabouts(slots, aside)}, so the"
-            " parity of what was being written last may reconstruct wrong data",
-            hint="bring the missing member back, or insist with -o force and check the data afterwards",
-        )
+        raise _dirty_and_degraded(name, slots, aside)
     spares = tuple(item.candidate for item in aside if _is_spare(item))
     filling = tuple(item.candidate for item in aside if item.state == "recovering" and not read_only)
     taken = {id(candidate) for candidate in spares + filling}
@@ -178,7 +175,7 @@ def judge(
 # --- who is who ------------------------------------------------------------------------------------------------------
 
 
-def _reason_against(superblock: Superblock, newest: Sequence[Superblock], read_only: bool) -> tuple[State, str] | None:
+def _reason_against(superblock: Superblock, newest: Sequence[Superblock]) -> tuple[State, str] | None:
     """Why a member with *superblock* is set aside; None if its data are current."""
     role = superblock.role
     if role == ROLE_SPARE:
@@ -198,8 +195,6 @@ def _reason_against(superblock: Superblock, newest: Sequence[Superblock], read_o
     if superblock.is_recovering:
         done = superblock.recovery_offset * SECTOR
         return "recovering", f"it is rebuilt only up to {format_size(done)}"
-    if read_only and superblock.feature_map & md.FEATURE_BAD_BLOCKS:
-        return "damaged", "it has a bad-block log"
     return None
 
 
@@ -351,6 +346,14 @@ def _too_few(
         f"array {name} ({md.LEVEL_NAMES[freshest.level]}) needs {needed} of its {freshest.raid_disks} members and has"
         f" {present}: {_whereabouts(slots, aside)}",
         hint=_next(aside),
+    )
+
+
+def _dirty_and_degraded(name: str, slots: Sequence[Candidate | None], aside: Sequence[SetAside]) -> OrionError:
+    return Refused(
+        f"array {name} is dirty and degraded: it was not closed properly and {_whereabouts(slots, aside)}, so the"
+        " parity of what was being written last may reconstruct wrong data",
+        hint="bring the missing member back, or insist with -o force and check the data afterwards",
     )
 
 

@@ -18,7 +18,7 @@ from orionfs.array.superblock import (
     UnknownFeature,
     roles_for,
 )
-from orionfs.array.support import NEVER, NOT_FOR_WRITING
+from orionfs.array.support import NEVER
 from orionfs.array.verdict import Candidate, Expectation, judge
 from orionfs.errors import (
     AccessRefused,
@@ -365,26 +365,22 @@ def test_a_spare_of_a_new_array_is_just_a_spare():
 # --- what this release can open --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bit", [bit for bit in md.FEATURE_NAMES if bit & (NEVER | NOT_FOR_WRITING)])
-def test_features_that_forbid_writing_are_named(bit):
+@pytest.mark.parametrize("bit", [bit for bit in md.FEATURE_NAMES if bit & NEVER])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_features_that_forbid_opening_are_named(bit, read_only):
     chosen = [*members()[:3], member(3, feature_map=bit)]
-    with pytest.raises(Refused) as caught:
-        judge("vault", chosen, force=True)
+    with pytest.raises(Refused, match="cannot open") as caught:
+        judge("vault", chosen, force=True, read_only=read_only)
     assert "d3" in str(caught.value)
     assert md.FEATURE_NAMES[bit] in str(caught.value)
     assert f"({bit:#x})" in str(caught.value)
-    if bit & NEVER:
-        with pytest.raises(Refused, match="cannot open"):
-            judge("vault", chosen, read_only=True)
-    else:
-        assert "read-only" in caught.value.hint
-        assert len(judge("vault", chosen, read_only=True).slots) == 4
 
 
-def test_every_feature_has_a_policy():
-    allowed = md.FEATURE_RECOVERY_OFFSET | md.FEATURE_RAID0_LAYOUT
-    assert NEVER | NOT_FOR_WRITING | allowed == md.KNOWN_FEATURES
-    assert not NEVER & NOT_FOR_WRITING
+@pytest.mark.parametrize(("level", "more"), [(RAID1, 0), (RAID5, md.FEATURE_BITMAP)])
+def test_a_partial_parity_log_where_none_can_be_is_refused(level, more):
+    chosen = [*members(level=level)[:3], member(3, level=level, feature_map=md.FEATURE_PPL | more)]
+    with pytest.raises(Refused, match="only RAID 5 without a bitmap"):
+        judge("vault", chosen)
 
 
 def test_the_features_of_a_stale_member_do_not_matter():
@@ -567,8 +563,6 @@ def test_whatever_the_superblocks_say_there_is_a_verdict_or_one_sentence(changes
         assert verdict.freshest.role_of(candidate.superblock.dev_number) == slot
         assert not candidate.superblock.is_recovering
         assert not candidate.superblock.feature_map & NEVER
-        if not read_only:
-            assert not candidate.superblock.feature_map & NOT_FOR_WRITING
 
 
 def test_the_constants_are_those_of_the_format():
