@@ -45,6 +45,14 @@ class RangeLock:
         self._ends.insert(index, end)
         return True
 
+    def busy(self, start: int, end: int) -> bool:
+        """Whether somebody holds a part of [start, end)."""
+        starts = self._starts
+        if not starts:
+            return False
+        index = bisect_left(starts, end)
+        return bool(index) and self._ends[index - 1] > start
+
     async def acquire(self, start: int, end: int) -> None:
         """Take the range, after all earlier requests that overlap it.
 

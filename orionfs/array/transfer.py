@@ -7,7 +7,7 @@ all members answer from the page cache, and members that do wait, wait together.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -73,7 +73,22 @@ def _place(transfer: Transfer) -> tuple[int, int]:
     return transfer.slot, transfer.offset
 
 
-async def read_all(members: Sequence[Member], transfers: Iterable[Transfer]) -> list[Failure]:
+class ReadWatch(Protocol):
+    """Who wants to know how long reads take."""
+
+    def served(self, slot: int, end: int) -> None:
+        """A read up to *end* of a data area needed no waiting."""
+
+    def began(self, slot: int) -> int:
+        """A read has to wait for its device; what :meth:`ended` is to be told."""
+
+    def ended(self, transfer: Transfer, began: int) -> None:
+        """A read that had to wait has come to its end, or failed, or was cancelled."""
+
+
+async def read_all(
+    members: Sequence[Member], transfers: Iterable[Transfer], watch: ReadWatch | None = None
+) -> list[Failure]:
     """Read every transfer; those that failed, with their errors, when all are done.
 
     The members must be valid for what is asked of them.  What a journal holds for them is seen, bad blocks are errors.
@@ -90,14 +105,18 @@ async def read_all(members: Sequence[Member], transfers: Iterable[Transfer]) -> 
         try:
             if not member.present.try_read(member.data_offset + transfer.offset, transfer.buffers):
                 waiting.append(_Read(transfer, member, pending))
-            elif pending:
+                continue
+            if pending:
                 _lay_over(transfer, pending)
+            if watch is not None:
+                watch.served(transfer.slot, transfer.end)
         except OrionError as error:
             failures.append(Failure(transfer, error, member))
     if waiting:
 
         async def read(job: _Read) -> None:
             transfer, member, pending = job
+            began = watch.began(transfer.slot) if watch is not None else 0
             try:
                 await member.present.read(member.data_offset + transfer.offset, transfer.buffers)
             except OrionError as error:
@@ -105,6 +124,9 @@ async def read_all(members: Sequence[Member], transfers: Iterable[Transfer]) -> 
             else:
                 if pending:
                     _lay_over(transfer, pending)
+            finally:
+                if watch is not None:
+                    watch.ended(transfer, began)
 
         await _together(read, waiting)
     return failures

@@ -21,6 +21,19 @@ def test_ranges_that_do_not_overlap_are_held_together():
     assert lock.try_acquire(12, 13)
 
 
+@given(
+    held=st.sets(st.integers(0, 30)).map(lambda numbers: [(n * 4, n * 4 + 3) for n in sorted(numbers)]),
+    start=st.integers(0, 130),
+    length=st.integers(1, 30),
+)
+def test_a_range_is_busy_while_somebody_holds_a_part_of_it(held, start, length):
+    lock = RangeLock()
+    for taken in held:
+        assert lock.try_acquire(*taken)
+    assert lock.busy(start, start + length) == any(low < start + length and start < high for low, high in held)
+    assert not lock.busy(200, 201)
+
+
 @pytest.mark.parametrize("taken", [(0, 11), (19, 21), (0, 100), (12, 13), (10, 20)])
 def test_ranges_that_overlap_exclude_each_other(taken):
     lock = RangeLock()
