@@ -147,11 +147,11 @@ def judge(
             current.append(member)
         else:
             aside.append(SetAside(member.candidate, *reason))
-    freshest = next((member for member in newest if member in current), newest[0]).superblock
+    freshest = max(current or newest, key=lambda member: member.superblock.events).superblock
     _refuse_unfinished(name, found, freshest)
     _refuse_split_brain(name, current or newest, aside)
     _refuse_disagreement(name, current)
-    labelled = [Labelled(member.label, member.superblock) for member in current or found]
+    labelled = [Labelled(member.label, member.superblock) for member in current or newest]
     check_geometry(name, labelled)
     check_expectation(name, freshest, expect or Expectation())
     check_features(name, labelled + _followers(aside))

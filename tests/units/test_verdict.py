@@ -389,21 +389,14 @@ def test_the_features_of_a_stale_member_do_not_matter():
     }
 
 
-def test_a_replacement_under_way_forbids_writing_and_is_left_out_for_reading():
+def test_a_replacement_under_way_is_filled_further():
     flags = md.FEATURE_REPLACEMENT | md.FEATURE_RECOVERY_OFFSET
     chosen = [member(number, roles={4: 1}) for number in range(4)] + [member(4, roles={4: 1}, feature_map=flags)]
-    with pytest.raises(Refused, match="hot replacement"):
-        judge("vault", chosen)
-    verdict = judge("vault", chosen, read_only=True)
-    assert slots(verdict) == ["d0", "d1", "d2", "d3"]
-    assert aside(verdict) == {"d4": "recovering"}
-
-
-def test_for_reading_a_member_with_a_bad_block_log_counts_as_damaged():
-    chosen = [*members()[:3], member(3, feature_map=md.FEATURE_BAD_BLOCKS)]
-    assert aside(judge("vault", chosen, read_only=True)) == {"d3": "damaged"}
-    with pytest.raises(IntegrityError, match="d3 is damaged: it has a bad-block log"):
-        judge("vault", [*chosen[:2], chosen[3]], read_only=True)
+    for read_only in (False, True):
+        verdict = judge("vault", chosen, read_only=read_only)
+        assert slots(verdict) == ["d0", "d1", "d2", "d3"]
+        assert aside(verdict) == {"d4": "recovering"}
+        assert [item.label for item in verdict.filling] == ([] if read_only else ["d4"])
 
 
 @pytest.mark.parametrize(("level", "noun"), [(4, "raid4"), (6, "raid6"), (10, "raid10"), (-4, "multipath")])
