@@ -6,12 +6,28 @@ ours is one that ``mdadm --create`` could have made, with the same capacity and 
 
 from __future__ import annotations
 
+from orionfs.array.superblock import (
+    FEATURE_BITMAP,
+    FEATURE_MULTIPLE_PPLS,
+    FEATURE_PPL,
+    OFFSET,
+    SIZE,
+    Superblock,
+)
 from orionfs.units import MIB, SECTOR, round_down, round_up
 
 #: The bad-block log of a new member, and where it lies (from the superblock) if there is nothing before it.
 BBLOG_SIZE = 8
 BBLOG_OFFSET = 8
 
+#: The PPL of a new member.
+PPL_SIZE = 2048
+#: From the superblock to the bitmap or the PPL, whichever there is.
+LOG_OFFSET = 8
+
+_SUPERBLOCK = OFFSET // SECTOR
+#: Logs begin and end at pages.
+_PAGE = 8
 _ALIGNMENT = MIB // SECTOR
 #: Superblock and bad-block log and what is before them.
 _FIXED_SPACE = 24
@@ -54,3 +70,54 @@ def component_size(available: int, chunksize: int, logical_block: int = SECTOR) 
     Whole chunks; without a chunk whole KiB, as mdadm counts, and whole logical blocks (in bytes).
     """
     return round_down(available, chunksize or max(2, logical_block // SECTOR))
+
+
+def bitmap_place(superblock: Superblock) -> tuple[int, int]:
+    """(place, space) in bytes: where the bitmap of that member lies, and how much it may take before something else.
+
+    No space if the superblock places it outside the room before the data, or on something else.
+    """
+    start = _SUPERBLOCK + superblock.bitmap_offset
+    ends = [superblock.data_offset]
+    end = _SUPERBLOCK + superblock.length() // SECTOR
+    for low, high in [(_SUPERBLOCK, end), *_bad_block_log(superblock)]:
+        if low <= start < high:
+            return start * SECTOR, 0
+        if low > start:
+            ends.append(low)
+    return start * SECTOR, max(min(ends) - start, 0) * SECTOR if start >= 0 else 0
+
+
+def free_gap(superblock: Superblock, bitmap_length: int = 0) -> tuple[int, int]:
+    """(start, length) in sectors of the longest stretch between superblock and data that nothing of MD is in.
+
+    Clear of the bad-block log, of a PPL, and of a bitmap: of the room that mdadm keeps for one, whether there is one or
+    not, and of the *bitmap_length* bytes that the one at hand takes.  In whole pages; the length is 0 if there is no
+    such stretch.
+    """
+    used = [(0, (OFFSET + SIZE) // SECTOR), *_bad_block_log(superblock)]
+    features = superblock.feature_map
+    room = max(bitmap_space(superblock.size), -(-bitmap_length // SECTOR))
+    if features & (FEATURE_PPL | FEATURE_MULTIPLE_PPLS):
+        start = _SUPERBLOCK + superblock.ppl_offset
+        used.append((start, start + superblock.ppl_size))
+    else:
+        offset = superblock.bitmap_offset if features & FEATURE_BITMAP else LOG_OFFSET
+        used.append((_SUPERBLOCK + offset, _SUPERBLOCK + offset + room))
+    best = (0, 0)
+    at = 0
+    for low, high in [*sorted(used), (superblock.data_offset, superblock.data_offset)]:
+        start = round_up(at, _PAGE)
+        length = round_down(max(min(low, superblock.data_offset) - start, 0), _PAGE)
+        if length > best[1]:
+            best = (start, length)
+        at = max(at, high)
+    return best
+
+
+def _bad_block_log(superblock: Superblock) -> list[tuple[int, int]]:
+    """Where the bad-block log lies, if there is one: first sector and the one behind it."""
+    if not superblock.bblog_size or not superblock.bblog_offset:
+        return []
+    start = _SUPERBLOCK + superblock.bblog_offset
+    return [(start, start + superblock.bblog_size)]
