@@ -84,6 +84,7 @@ async def assemble(
         idle_devices=[device for device in devices.values() if device and id(device) not in used],
     )
     faults.array = array
+    engine.policies, engine.clock = array.policies, environment.clock
     for member in roster.everyone():
         if member.device is not None:
             member.bad = await array.bad_blocks_of(member)

@@ -11,11 +11,14 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from orionfs.array.holes import hole_length
 from orionfs.array.layout import Layout, Piece
 from orionfs.array.member import Member
+from orionfs.array.policies import Policies
 from orionfs.array.sync import SyncState
 from orionfs.array.transfer import Failure, Transfer, plan, read_all, write_all, zero_all
 from orionfs.buffers import Buffer
+from orionfs.clock import Clock, SystemClock
 from orionfs.errors import DeviceError, OrionError
 from orionfs.extents import Extent, Kind
 from orionfs.units import GIB
@@ -119,6 +122,9 @@ class Engine(abc.ABC):
         self.stripe_reads = 0
         #: A parity engine writes through it; None: in place, with nothing but the dirty mark to say so.
         self.log: StripeLog | None = None
+        #: What may be chosen and changed at any time, and what time it is: set by whoever builds the array.
+        self.policies = Policies()
+        self.clock: Clock = SystemClock()
 
     def try_read(self, offset: int, buffers: Sequence[Buffer]) -> bool:
         """The part of :meth:`StorageDevice.try_read` that pays: one buffer, one healthy member."""
@@ -168,8 +174,6 @@ class Engine(abc.ABC):
     #: What a rebuild fills: the bytes [0, rebuild_end) of a member's data area, in multiples of rebuild_unit.
     rebuild_unit = 0
     rebuild_end = 0
-    #: Whether sync addresses are member addresses.
-    syncs_member_addresses = True
 
     def sync_range(self, offset: int, length: int) -> tuple[int, int]:
         """The sync addresses whose redundancy a write of the array's bytes [offset, offset + length) changes."""
@@ -178,6 +182,17 @@ class Engine(abc.ABC):
     def sync_ranges_of(self, slot: int, low: int, high: int) -> Sequence[tuple[int, int]]:
         """The sync addresses that have a part in the bytes [low, high) of the data area of the member in *slot*."""
         return [(low, high)]
+
+    async def unused(self, low: int, high: int) -> int:
+        """How many bytes from the sync address *low* on, up to *high*, no member has ever stored anything for."""
+        return await hole_length([member for member in self.members if member.active], low, high)
+
+    async def unused_of(self, slot: int, low: int, high: int) -> int:
+        """How many bytes from *low* on, up to *high*, of the data area of the member in *slot* would be zeros.
+
+        Because no other member has ever stored anything that a rebuild would make them from.
+        """
+        return await hole_length([member for member in self.members if member.active], low, high)
 
     async def sync_units(self, first: int, count: int) -> None:
         """Make the redundancy of *count* units agree with their data; under the locks that writes take."""

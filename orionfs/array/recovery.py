@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from orionfs.array.engine import TargetFailed
+from orionfs.array.holes import hole_length
 from orionfs.array.job import Job
 from orionfs.array.member import Member
-from orionfs.array.work import Gate, Host, hole_length, timed
+from orionfs.array.work import Gate, Host, timed
 from orionfs.errors import OrionError
 from orionfs.units import GIB
 
@@ -106,13 +107,12 @@ class Recovery:
         """Over what no other member has ever stored anything in, if the target has nothing there either."""
         host, target, engine = self._host, self.target, self._host.engine
         low = target.valid
-        others = [member for member in engine.members if member.active]
         seen = host.writes()
         if not host.quiet_since(seen):
             return False
         await host.drain()
         end = min(low + _LOOKAHEAD, engine.rebuild_end)
-        length = await hole_length(others, low, end)
+        length = await engine.unused_of(target.slot, low, end)
         if length < engine.rebuild_unit:
             return False
         length -= 0 if low + length == engine.rebuild_end else length % engine.rebuild_unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orionfs.array.job import Job
-from orionfs.array.work import Gate, Host, hole_length, timed
+from orionfs.array.work import Gate, Host, timed
 from orionfs.errors import NoSpace, OrionError
 from orionfs.units import GIB
 
@@ -111,12 +111,9 @@ class Resync:
         """How many units from the current one no member has ever stored anything in: they agree, all zeros."""
         engine = self._host.engine
         sync = engine.sync
-        if not engine.syncs_member_addresses:
-            return 0
         start = sync.position * sync.unit_size
         end = min(start + _LOOKAHEAD, sync.unit_count * sync.unit_size)
-        active = [member for member in engine.members if member.active]
-        length = await hole_length(active, start, end)
+        length = await engine.unused(start, end)
         units = length // sync.unit_size
         return units + 1 if start + length == end and length % sync.unit_size else units
 

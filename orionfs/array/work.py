@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import trio
@@ -14,7 +13,6 @@ from orionfs.array.pace import Pace
 from orionfs.array.roster import Roster
 from orionfs.clock import Clock
 from orionfs.errors import OrionError
-from orionfs.extents import Kind
 
 
 class Host(Protocol):
@@ -95,22 +93,6 @@ class Gate:
             await self._open.wait()
         if self._urgent():
             raise Preempted
-
-
-async def hole_length(members: Sequence[Member], start: int, end: int) -> int:
-    """How many bytes from *start* of their data areas, up to *end*, no one of *members* has stored anything in."""
-    nearest = end
-    for member in members:
-        base = member.data_offset
-        reach = min(nearest, member.data_size) - start
-        if reach <= 0:
-            continue
-        async with aclosing(member.present.extents(base + start, reach)) as extents:
-            async for extent in extents:
-                if extent.kind is Kind.DATA:
-                    nearest = min(nearest, extent.offset - base)
-                    break
-    return max(nearest - start, 0)
 
 
 async def timed(host: Host, act: Callable[[], Awaitable[None]], moved: int) -> None:
