@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orionfs.array.background import Background
+from orionfs.array.bad_blocks import BadBlocks
 from orionfs.array.engine import Engine
 from orionfs.array.enlisting import enlist_device, own_superblock
 from orionfs.array.levels import Level
@@ -16,15 +17,12 @@ from orionfs.array.roster import NO_SLOT, Roster
 from orionfs.array.superblock import Superblock
 from orionfs.array.superblocks import SuperblockSet
 from orionfs.array.work import Gate
+from orionfs.array.write_intent import WriteIntent
 from orionfs.clock import Clock
 from orionfs.device import StorageDevice
 from orionfs.errors import MediaError, OrionError, Refused
 from orionfs.randomness import Randomness
 from orionfs.units import SECTOR, format_size
-
-if TYPE_CHECKING:
-    from orionfs.array.bad_blocks import BadBlocks
-    from orionfs.array.write_intent import WriteIntent
 
 #: Finds a spare outside of the array that has so many bytes, and gives it away: its label and its device.
 SparePool = Callable[[int], Awaitable[tuple[str, StorageDevice] | None]]

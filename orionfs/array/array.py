@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import trio
 
 from orionfs.array.administration import SparePool
 from orionfs.array.array_status import describe_details, state_of
 from orionfs.array.background import Background
+from orionfs.array.bad_blocks import BadBlocks
 from orionfs.array.bookkeeping import Bookkeeping, Mark
 from orionfs.array.engine import Engine
 from orionfs.array.levels import Level
@@ -32,16 +33,13 @@ from orionfs.array.superblock import RESYNC_DONE, Superblock
 from orionfs.array.superblocks import SuperblockSet
 from orionfs.array.transfer import on_each
 from orionfs.array.work import Gate
+from orionfs.array.write_intent import WriteIntent
 from orionfs.buffers import Buffer
 from orionfs.device import Counters, Description, Geometry, StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, ReadOnly
 from orionfs.extents import Extent
 from orionfs.units import MIB, SECTOR
-
-if TYPE_CHECKING:
-    from orionfs.array.bad_blocks import BadBlocks
-    from orionfs.array.write_intent import WriteIntent
 
 #: Idle time after which a dirty array is marked clean; MD's safe_mode_delay is 0.204 s.
 CLEAN_AFTER_S = 0.2
@@ -86,7 +84,8 @@ class Array(Bookkeeping, StorageDevice):
         self.randomness = environment.randomness
         self._events = events
         self._read_only = read_only
-        self.policies = policies or Policies()
+        self.policies = engine.policies = policies or Policies()
+        engine.clock = environment.clock
         self.notices = tuple(notices)
         self._idle_devices = list(idle_devices)
         self.superblocks = self._superblocks = SuperblockSet(roster, freshest, clock)
@@ -257,7 +256,10 @@ class Array(Bookkeeping, StorageDevice):
         self._check_writable()
 
     async def bad_blocks_of(self, member: Member, *, fresh: bool = False) -> BadBlocks | None:
-        return None
+        superblock = member.superblock
+        if superblock is None or not superblock.bblog_size:
+            return None
+        return BadBlocks(superblock) if fresh else await BadBlocks.load(member.present, superblock)
 
     def _check_writable(self) -> None:
         self._check_open()

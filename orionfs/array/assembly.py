@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orionfs.array.array import Array, EventSink
+from orionfs.array.bad_blocks import BadBlocks
 from orionfs.array.building import build_engine
 from orionfs.array.engine import Engine
 from orionfs.array.levels import BY_MD_LEVEL
@@ -101,7 +102,9 @@ async def examine(source: Source) -> Candidate:
         return Candidate(source.label, problem=source.problem, state=source.state)
     size = device.geometry.size
     try:
-        return Candidate(source.label, size, await read_superblock(device))
+        superblock = await read_superblock(device)
+        await BadBlocks.load(device, superblock)  # one that cannot be read says that no data can be trusted
+        return Candidate(source.label, size, superblock)
     except OrionError as error:
         return Candidate.without(source.label, size, error)
 

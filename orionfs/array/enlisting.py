@@ -29,7 +29,7 @@ async def own_superblock(array: Administration, device: StorageDevice) -> Superb
 
 
 async def enlist_device(array: Administration, label: str, device: StorageDevice, *, force: bool) -> Member:
-    """A member in no slot on *device*.  Its superblock is not written yet; its list of bad blocks is empty.
+    """A member in no slot on *device*.  Its superblock is not written yet, its list of bad blocks is.
 
     Raises :class:`Refused` if it is too small, addressed in larger blocks than the array, or in use already.
     """
@@ -63,4 +63,6 @@ async def enlist_device(array: Administration, label: str, device: StorageDevice
     array.superblocks.enlist(superblock)
     member = Member(NO_SLOT, label, device, superblock, "spare")
     member.bad = await array.bad_blocks_of(member, fresh=True)
+    if member.bad is not None:
+        await member.bad.store(device)  # whatever was there is no list of bad blocks
     return member
