@@ -44,6 +44,7 @@ PURE = (
     "orionfs.array.superblock",
     "orionfs.array.support",
     "orionfs.array.verdict",
+    "orionfs.kernels.galois",
     "orionfs.kernels.parity",
     "orionfs.config.spec",
 )
