@@ -129,10 +129,15 @@ class Oracle:
         self._check(0, tags, issued_by=at, settled_before=self.durable_before(at), when=when, only=only)
         return tags
 
-    def check_kill(self, data: bytes, at: int, *, only: Mask | None = None) -> Tags:
-        """The whole device after a kill of the process at tick *at*: completed writes are there, flushed or not."""
+    def check_kill(self, data: bytes, at: int, *, only: Mask | None = None, observed: bool = True) -> Tags:
+        """The whole device after a kill of the process at tick *at*: completed writes are there, flushed or not.
+
+        Unless *observed*, what reads have shown of writes that failed counts for nothing: a member that is gone too may
+        have been the only one to have it.
+        """
         tags = read_tags(data, 0)
-        self._check(0, tags, issued_by=at, settled_before=at + 1, when=f"a kill at tick {at}", only=only)
+        when = f"a kill at tick {at}"
+        self._check(0, tags, issued_by=at, settled_before=at + 1, when=when, only=only, observed=observed)
         return tags
 
     def open_blocks(self, at: int) -> Mask:
@@ -147,6 +152,62 @@ class Oracle:
             several[write.first : write.end] |= settled[write.first : write.end] <= ended
         return several
 
+    def unsettled(self, at: int, settled_before: int) -> list[Write]:
+        """The writes issued by tick *at* that need not have taken effect, whoever ended before *settled_before*.
+
+        Those of which nothing can be seen any more, because settled ones cover them, are left out.
+        """
+        settled = self._settled(0, self.blocks, settled_before)
+        found = []
+        for write in self.history:
+            if write.issued > at or (write.sure and write.ended is not None and write.ended < settled_before):
+                continue
+            ended = at if write.ended is None else write.ended
+            if (settled[write.first : write.end] <= ended).any():
+                found.append(write)
+        return found
+
+    def check_units(
+        self, tags: Tags, unit: int, at: int, settled_before: int, *, only: Mask | None = None, when: str = ""
+    ) -> None:
+        """No aligned unit of *unit* blocks shows a part of a write: old or new, never a mix.
+
+        For contents that :meth:`check_cut` or :meth:`check_kill` has passed; *at* and *settled_before* as there.
+        A discard may do as it likes, and so may a write that has failed by then.  *only* limits the check to units in
+        which all blocks are set.
+        """
+        for write in self.unsettled(at, settled_before):
+            if write.optional or (write.ended is not None and write.ended <= at and not write.sure):
+                continue
+            seen = tags[write.first : write.end] == write.tags
+            if seen.all() or not seen.any():
+                continue
+            first = write.first // unit
+            for number in range(first, -(-write.end // unit)):
+                low, high = max(number * unit, write.first), min((number + 1) * unit, write.end)
+                part = seen[low - write.first : high - write.first]
+                if part.all() or not part.any():
+                    continue
+                if only is not None and not only[number * unit : (number + 1) * unit].all():
+                    continue
+                blocks = np.arange(low, high)
+                if self._explained(write, tags, blocks[part], blocks[~part], at):
+                    continue
+                raise Violation(
+                    f"{write.what} {write.number} (blocks {write.first} to {write.end - 1}) is torn inside the unit of"
+                    f" {unit} blocks from {number * unit}: only {blocks[part].tolist()} have it{when}"
+                )
+
+    def _explained(
+        self, write: Write, tags: Tags, new: npt.NDArray[np.int_], old: npt.NDArray[np.int_], at: int
+    ) -> bool:
+        """Whether *new* may come from another write, or what hides *write* in *old* may be younger than it."""
+        others = [other for other in self.history if other is not write and other.issued <= at]
+        if all(any(_shows(other, tags, int(block)) for other in others) for block in new):
+            return True
+        younger = [other for other in others if other.ended is None or other.ended > write.issued]
+        return all(any(_shows(other, tags, int(block)) for other in younger) for block in old)
+
     def acknowledged(self, at: int) -> int:
         """How many writes were durable at tick *at*."""
         durable = self.durable_before(at)
@@ -155,10 +216,12 @@ class Oracle:
             for write in self.history
         )
 
-    def _settled(self, first: int, end: int, before: int) -> npt.NDArray[np.int64]:
+    def _settled(self, first: int, end: int, before: int, observed: bool = True) -> npt.NDArray[np.int64]:
         """For each block, when the last write that is settled was issued."""
         settled = np.zeros(end - first, np.int64)
         for write in self.history:
+            if write.number < 0 and not observed:
+                continue
             if write.sure and write.ended is not None and write.ended < before:
                 low, high = max(first, write.first), min(end, write.end)
                 if low < high:
@@ -167,10 +230,18 @@ class Oracle:
         return settled
 
     def _check(
-        self, first: int, tags: Tags, *, issued_by: int, settled_before: int, when: str, only: Mask | None = None
+        self,
+        first: int,
+        tags: Tags,
+        *,
+        issued_by: int,
+        settled_before: int,
+        when: str,
+        only: Mask | None = None,
+        observed: bool = True,
     ) -> None:
         end = first + len(tags)
-        settled = self._settled(first, end, settled_before)
+        settled = self._settled(first, end, settled_before, observed)
         fine = np.zeros(len(tags), np.bool_) if only is None else ~only
         for write in self.history:
             low, high = max(first, write.first), min(end, write.end)
@@ -204,6 +275,10 @@ class Oracle:
             )
         lines.insert(1, f"  it holds: {found}")
         return "\n".join(lines)
+
+
+def _shows(write: Write, tags: Tags, block: int) -> bool:
+    return write.first <= block < write.end and tags[block] == write.tags[block - write.first]
 
 
 # --- contents ------------------------------------------------------------------------------------------------------

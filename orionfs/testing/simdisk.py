@@ -135,6 +135,10 @@ class SimDisk(StorageDevice):
         """The disk after a kill -9 of its user now: nothing completed is lost, and nothing more is durable."""
         return SimDisk.restored(after_kill(self.state(), seed), machine=machine or Machine(), inline=self.inline)
 
+    def reopen(self) -> None:
+        """Undo :meth:`aclose`: whoever uses the disk next closes it again."""
+        self.closed = False
+
     def content(self, offset: int = 0, length: int | None = None) -> bytes:
         """What a read would return now."""
         return b"".join(crash.load(self._visible, offset, self.geometry.size - offset if length is None else length))

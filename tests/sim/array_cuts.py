@@ -9,15 +9,15 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
-from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, Refused, TimedOut, TransportError
+from orionfs.errors import DeviceError, MediaError, NoSpace, OrionError, TimedOut, TransportError
 from orionfs.testing.machine import OPERATIONS
 from orionfs.testing.oracle import Violation
 from orionfs.testing.simulation import Simulation
 
-from . import arrays, campaign
-from .arrays import ArraySubject, standing
+from . import campaign, closure, subjects
 from .campaign import Life, Recovery, Tally, Wreck
 
 STEPS = (3, 24)
@@ -65,16 +65,19 @@ def run(
     plan: Plan | None = None,
     per_point: int | None = 6,
     every: int = 1,
+    thorough: int = 3,
+    sets: int = 2,
     patch: Callable[[Any], None] | None = None,
     impatience: float = 0.0,
 ) -> Life:
     """One life of an array drawn from *seed*, with *plan*'s fault, cut at every *every*-th point; each state judged.
 
-    *impatience* is the chance that a request is cancelled.
+    The closure rule is held against each state with up to *sets* sets of members removed; one in *thorough* is brought
+    up for good.  *impatience* is the chance that a request is cancelled.
 
     Raises Violation with the whole story and the command that tells it again.
     """
-    subject = replace(arrays.draw(seed, level), patch=patch)
+    subject = replace(subjects.draw(seed, level), patch=patch)
     command = f"python -m tests.sim.array_cuts {seed} {level} {plan or '-'} {impatience}"
     generator = random.Random(f"cuts/{seed}")
     life, wreck = None, None
@@ -82,17 +85,16 @@ def run(
         life = live(seed, subject, plan, tally, impatience)
         check_errors(life, plan)
         points = life.points[generator.randrange(every) :: every]
-        for wreck in [*campaign.wrecks(points, generator, per_point), *campaign.kills(points)]:
-            recovery = judge(life, wreck, tally)
-            if recovery is not None:
-                consequences(life, wreck, recovery, generator, tally)
+        states = chain(campaign.wrecks(points, generator, per_point), campaign.kills(points))
+        for number, wreck in enumerate(states):
+            judge(life, wreck, generator, tally, sets=sets, thorough=number % thorough == 0)
     except (Violation, OrionError) as error:
         story = campaign.explain(life, wreck, error) if life is not None else str(error)
         raise Violation(f"{subject}\nagain: {command}\n{story}") from error
     return life
 
 
-def live(seed: int, subject: ArraySubject, plan: Plan | None, tally: Tally, impatience: float = 0.0) -> Life:
+def live(seed: int, subject: Any, plan: Plan | None, tally: Tally, impatience: float = 0.0) -> Life:
     """The life that *seed* stands for; counts it and the faults that it met."""
     faults = []
 
@@ -120,73 +122,71 @@ def check_errors(life: Life, plan: Plan | None) -> None:
             raise Violation(f"{step} failed although redundancy holds: {error!r}")
 
 
-def judge(life: Life, wreck: Wreck, tally: Tally) -> Recovery | None:
-    """Bring the wreck up if it may be, and hold the verdict of the array against what its superblocks say.
+def judge(
+    life: Life, wreck: Wreck, generator: random.Random, tally: Tally, *, sets: int = 2, thorough: bool = True
+) -> None:
+    """Hold the closure rule against a wreck; if *thorough*, also bring it up for good, and see what follows from that.
 
-    None if it was rightly refused; it was forced up then, and what could not be in doubt was there.
+    A wreck that is rightly refused is forced up then, and what could not be in doubt has to be there.
     """
-    subject: ArraySubject = life.subject
-    now = standing(wreck.states, subject.absent)
+    subject: Any = life.subject
     tally.states += 1
-    tally.count(
-        f"{'killed' if wreck.killed else 'cut'}, {'dirty' if now.dirty else 'clean'}"
-        f" {'degraded' if now.lost else 'whole'}"
-    )
-    must_refuse = subject.level == "raid5" and now.dirty and bool(now.lost)
-    try:
-        recovery = campaign.recover(life, wreck, record=tally.states % 8 == 0)
-    except OrionError as error:
-        if not must_refuse:
-            raise Violation(f"the array does not start: {error}") from error
-        if not isinstance(error, Refused) or "dirty and degraded" not in str(error) or "-o force" not in error.hint:
-            raise Violation(f"refused in other words than dirty and degraded: {error}") from error
-        doubtful = subject.stripes_of(life.oracle.open_blocks(wreck.point.tick))
-        campaign.recover(life, wreck, subject=replace(subject, force=True), only=~doubtful)
+    closure.check(life, wreck, generator, tally, sets)
+    if not thorough:
+        return
+    now = subject.standing(wreck.states)
+    if now.doubtful and subject.refuses_in_doubt:
+        at = wreck.point.tick
+        doubtful = now.stripes_of(life.oracle.open_blocks(at))
+        campaign.recover(life, wreck, subject=subject.forced(), only=~doubtful)
         tally.count("refused and forced")
-        return None
-    if must_refuse:
-        raise Violation("the array is dirty and degraded, and it started")
-    return recovery
+        return
+    recovery = campaign.recover(life, wreck, record=tally["brought up"] % 3 == 0)
+    tally.count("brought up")
+    consequences(life, wreck, recovery, generator, tally)
 
 
 def consequences(life: Life, wreck: Wreck, recovery: Recovery, generator: random.Random, tally: Tally) -> None:
-    """Redundancy is really back: every survivable member can go.  And a second cut, in the recovery, is no worse."""
-    subject: ArraySubject = life.subject
-    now = standing(recovery.states, subject.absent)
-    names = [state.name for state in recovery.states if state.name not in now.lost]
-    spare = len(names) - 1 if subject.level == "raid1" else 1 - len(now.lost) if subject.level == "raid5" else 0
-    if spare > 0 and recovery.points:
-        for name in names:
-            remove(life, subject.without(name), recovery, tally)
-    if recovery.points:
-        expected = None if wreck.killed else recovery.tags
-        for second in campaign.wrecks(generator.sample(recovery.points, 1), generator, 2):
-            tally.count("double cuts")
-            again = second._replace(point=wreck.point, killed=False)
-            if subject.level == "raid5" and now.lost and standing(again.states).dirty:
-                continue  # judged as a first cut already
-            try:
-                campaign.recover(life, again, expected=expected)
-            except (Violation, OrionError) as error:
-                second_cut = f"operation {second.point.operation} of the recovery, {second.label}"
-                raise Violation(f"after a second cut, at {second_cut}: {error}") from error
+    """Redundancy is really back: every survivable set can go.  And a second cut, in the recovery, is no worse."""
+    subject: Any = life.subject
+    now = subject.standing(recovery.states)
+    if not recovery.points:
+        return
+    sets = now.survivable
+    for removed in generator.sample(sets, min(4, len(sets))):
+        remove(life, wreck, removed, recovery, tally)
+    expected = None if wreck.killed else recovery.tags
+    for second in campaign.wrecks(generator.sample(recovery.points, 1), generator, 2):
+        tally.count("double cuts")
+        again = second._replace(point=wreck.point, killed=False)
+        later = subject.standing(again.states)
+        if subject.refuses_in_doubt and later.doubtful:
+            continue  # judged as a first cut already
+        try:
+            campaign.recover(life, again, expected=expected)
+        except (Violation, OrionError) as error:
+            second_cut = f"operation {second.point.operation} of the recovery, {second.label}"
+            raise Violation(f"after a second cut, at {second_cut}: {error}") from error
 
 
-def remove(life: Life, subject: ArraySubject, recovery: Recovery, tally: Tally) -> None:
+def remove(life: Life, wreck: Wreck, removed: frozenset[str], recovery: Recovery, tally: Tally) -> None:
     """Start the recovered array without some members: everything is still there."""
-    if subject.level == "raid5" and standing(recovery.states, subject.absent).dirty:
-        # A cut while it was being marked clean, and no write since: the account that said so went with the member.
-        tally.count("members removed in doubt")
-        subject = replace(subject, force=True)
-    campaign.reread(life, subject, recovery.states, recovery.tags)
+    subject = life.subject.without(*removed)
+    now = subject.standing(recovery.states)
     tally.count("members removed")
+    if now.events != life.subject.standing(recovery.states).events:
+        # Nothing was written in the recovery, and the newest account, of a loss or of being clean, went with the
+        # member: what was never acknowledged may turn out the other way.
+        closure.check_again(life, wreck, removed, recovery.states, tally)
+    else:
+        campaign.reread(life, subject, recovery.states, recovery.tags)
 
 
 def main(arguments: Sequence[str]) -> None:
     tally = Tally()
     seed, level, plan, impatience = [*arguments, *("0", "raid5", "-", "0")[len(arguments) :]]
     fault = None if plan == "-" else Plan.parse(plan)
-    run(int(seed), level, tally, plan=fault, per_point=None, impatience=float(impatience))
+    run(int(seed), level, tally, plan=fault, per_point=None, thorough=1, sets=64, impatience=float(impatience))
     print(tally)
 
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.creation import MdSpec, create_array
 from orionfs.array.levels import LEVELS
-from orionfs.array.superblock import OFFSET, RESYNC_DONE, ROLE_FAULTY, SIZE, Superblock
-from orionfs.testing.crash import DiskState, load
-from orionfs.testing.oracle import Mask, Violation
+from orionfs.testing.crash import DiskState
+from orionfs.testing.oracle import Violation
 from orionfs.testing.simdisk import SimDisk
 from orionfs.testing.simulation import Simulation
 from orionfs.units import KIB, MIB, SECTOR
 
 from .campaign import running
+from .standing import Standing, standing
 
 #: Where mdadm puts the data of a member this small.
 DATA = MIB
 #: A resync of some hundred KiB that takes longer than this many simulated seconds hangs.
 PATIENCE_S = 60
+#: The levels whose redundancy is computed, not copied.
+PARITY = ("raid4", "raid5", "raid6")
+REDUNDANT = ("raid1", *PARITY, "raid10")
 
 
 class Event(NamedTuple):
@@ -60,6 +59,9 @@ class ArraySubject:
     chunk: int
     sizes: tuple[int, ...]
     logical_block: int = SECTOR
+    consistency: str = "resync"
+    whole_stripes: str = "in-place"
+    disk_letter: str = "d"
     absent: frozenset[str] = frozenset()
     force: bool = False
     patch: Callable[[Any], None] | None = field(default=None, compare=False)
@@ -71,16 +73,34 @@ class ArraySubject:
 
     @property
     def redundant(self) -> bool:
-        return self.level in ("raid1", "raid5")
+        return self.level in REDUNDANT
+
+    @property
+    def logged(self) -> bool:
+        """Whether a cut leaves no stripe in doubt."""
+        return self.consistency in ("journal", "ppl")
+
+    @property
+    def refuses_in_doubt(self) -> bool:
+        """Whether it must not start dirty and degraded: parity without a log may reconstruct wrong data."""
+        return self.level in PARITY and not self.logged
+
+    @property
+    def atomic_unit(self) -> int:
+        """Bytes that are old or new as a whole after a cut."""
+        return 4 * KIB if self.consistency == "journal" else SECTOR
 
     def without(self, *names: str) -> ArraySubject:
         return replace(self, absent=self.absent | set(names))
+
+    def forced(self) -> ArraySubject:
+        return replace(self, force=True)
 
     # --- part of campaign.Subject ----------------------------------------------------------------------------------
 
     def make_disks(self, sim: Simulation) -> list[SimDisk]:
         return [
-            SimDisk(f"d{slot}", DATA + size, machine=sim.machine, logical_block=self.logical_block)
+            SimDisk(f"{self.disk_letter}{slot}", DATA + size, machine=sim.machine, logical_block=self.logical_block)
             for slot, size in enumerate(self.sizes)
         ]
 
@@ -90,8 +110,8 @@ class ArraySubject:
         spec = MdSpec(level.md_level, "sim", layout, self.chunk // SECTOR)
         await create_array(disks, spec=spec, environment=sim.environment, freshly_made=True)
 
-    @asynccontextmanager
-    async def open(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
+    async def start(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
+        """The array, with nothing running in the background yet."""
         sources = [
             Source(disk.name, None, "it is not there") if disk.name in self.absent else Source(disk.name, disk)
             for disk in disks
@@ -101,6 +121,11 @@ class ArraySubject:
         array.sim_events = events
         if self.patch is not None:
             self.patch(array)
+        return array
+
+    @asynccontextmanager
+    async def open(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
+        array = await self.start(sim, disks)
         async with running(sim, array, array.run):
             yield array
 
@@ -113,80 +138,12 @@ class ArraySubject:
             await clock.sleep(0.05)
 
     def check_redundancy(self, disks: Sequence[SimDisk]) -> None:
-        """The disks of a closed array: clean, one event count, and copies or parity that agree."""
-        if not self.redundant:
-            return
-        states = [disk.state() for disk in disks]
-        now = standing(states)
-        current = [disk for disk in disks if disk.name not in now.lost]
-        if len(current) == 1 or (self.level == "raid5" and len(current) < len(disks)):
-            return  # nothing is left that could agree
-        if now.dirty:
-            raise Violation("the array was closed and is not clean")
-        length = max(mark.size for state in states if (mark := read_superblock(state))) * SECTOR
-        areas = [np.frombuffer(disk.content(DATA, length), np.uint8) for disk in current]
-        wrong = reduce(np.bitwise_xor, areas) if self.level == "raid5" else _differences(areas)
-        if wrong.any():
-            at = int(np.flatnonzero(wrong)[0])
-            raise Violation(f"the array is clean, and its redundancy does not agree at byte {at} of the data areas")
+        if self.redundant:
+            states = [disk.state() for disk in disks]
+            self.standing(states).check_redundancy(states)
 
     # --- what only arrays have -------------------------------------------------------------------------------------
 
-    def stripes_of(self, blocks: Mask) -> Mask:
-        """The blocks that share a stripe with any of *blocks*."""
-        if self.level != "raid5":
-            return blocks
-        width = (len(self.sizes) - 1) * self.chunk // SECTOR
-        return np.repeat(blocks.reshape(-1, width).any(axis=1), width)
-
-
-def _differences(areas: Sequence[np.ndarray[Any, Any]]) -> Any:
-    return reduce(np.bitwise_or, [area ^ areas[0] for area in areas])
-
-
-def read_superblock(state: DiskState) -> Superblock | None:
-    return Superblock.parse(b"".join(load(state.visible, OFFSET, SIZE)), state.size)
-
-
-class Standing(NamedTuple):
-    """What the superblocks of some disks say, read without the code under test."""
-
-    dirty: bool
-    lost: tuple[str, ...]
-
-
-def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) -> Standing:
-    """By the newest superblocks alone: is the array dirty, and which members do they disown or miss?"""
-    marks = {state.name: mark for state in states if state.name not in absent and (mark := read_superblock(state))}
-    events = max(mark.events for mark in marks.values())
-    newest = [mark for mark in marks.values() if mark.events == events]
-    lost = [name for name, mark in marks.items() if any(_disowned(mark, other) for other in newest)]
-    dirty = any(mark.resync_offset != RESYNC_DONE for mark in newest)
-    return Standing(dirty, tuple(lost) + tuple(sorted(absent)))
-
-
-def _disowned(mark: Superblock, other: Superblock) -> bool:
-    return other.role_of(mark.dev_number) >= ROLE_FAULTY
-
-
-def draw(seed: int, level: str | None = None) -> ArraySubject:
-    """A toy array, all of it drawn from *seed*."""
-    generator = random.Random(f"subject/{seed}")
-    name = level or generator.choice(sorted(LEVELS))
-    rules = LEVELS[name]
-    layout = generator.choice(sorted(rules.layouts)) if len(rules.layouts) > 1 else ""
-    chunk = generator.choice((4 * KIB, 4 * KIB, 8 * KIB)) if rules.chunked else 0
-    block = generator.choice((512, 512, 512, 4096))
-    match name:
-        case "raid1":
-            sizes = [generator.randrange(5, 36) * 4 * KIB] * generator.choice((2, 2, 3))
-        case "raid5":
-            count = generator.choice((2, 3, 3, 4, 5))
-            sizes = [generator.randrange(3, 9) * chunk] * count
-        case "raid0":
-            sizes = [generator.randrange(3, 9) * chunk for _ in range(generator.choice((2, 3)))]
-        case _:
-            sizes = [generator.randrange(3, 9) * 4 * KIB for _ in range(generator.choice((1, 2, 3)))]
-    if name in ("raid1", "raid5"):  # the surplus of larger members is not used
-        sizes = [size + generator.choice((0, 0, 4 * KIB)) for size in sizes]
-    return ArraySubject(name, layout, chunk, tuple(sizes), block)
+    def standing(self, states: Sequence[DiskState]) -> Standing:
+        """What the superblocks of those that are not absent say."""
+        return standing(states, self.absent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orionfs.array.array import _Mark
+from orionfs.array.bookkeeping import Mark
 from orionfs.array.superblock import OFFSET
 from orionfs.array.transfer import Transfer, write_all
 
@@ -35,7 +35,7 @@ async def nothing(*_arguments: Any) -> None:
 
 def no_dirty_mark(array: Any) -> None:
     async def mark() -> None:
-        array._mark = _Mark.DIRTY
+        array._mark = Mark.DIRTY
         array._dirtied.set()
 
     swap(array, "_mark_dirty", mark)
@@ -136,7 +136,7 @@ def half_done_writes_forgotten(array: Any) -> None:
 
 def resync_never_ends(array: Any) -> None:
     async def too_slow(_unit: int, _count: int) -> None:
-        await array._clock.sleep(1e6)
+        await array.clock.sleep(1e6)
 
     swap(array._engine, "sync_units", too_slow)
 

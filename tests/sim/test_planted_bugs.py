@@ -34,8 +34,8 @@ def test_a_planted_bug_is_caught(bug):
 def test_a_verdict_that_trusts_stale_members_is_caught(level, monkeypatch):
     judge = verdict._reason_against
 
-    def trusting(superblock, newest, read_only):
-        reason = judge(superblock, newest, read_only)
+    def trusting(superblock, newest):
+        reason = judge(superblock, newest)
         stale = reason is not None and reason[0] == "stale" and superblock.role < superblock.raid_disks
         return None if stale else reason
 
