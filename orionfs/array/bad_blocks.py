@@ -124,7 +124,7 @@ class BadBlocks:
         """[offset, end) has been written: it is good again."""
         starts, ends = self._starts, self._ends
         first, last = bisect_right(ends, offset), bisect_left(starts, end)
-        if first >= last:
+        if first >= last or offset >= end:
             return
         left = [(starts[first], offset)] if starts[first] < offset else []
         right = [(end, ends[last - 1])] if end < ends[last - 1] else []

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orionfs.array.placement import bblog_offset, bitmap_space, component_size, data_offset
+from orionfs.array.placement import (
+    bblog_offset,
+    bitmap_place,
+    bitmap_space,
+    component_size,
+    data_offset,
+    free_gap,
+)
+from orionfs.array.superblock import FEATURE_BITMAP, FEATURE_MULTIPLE_PPLS, FEATURE_PPL, Superblock
 
 MIB = 2048  # sectors
 GIB = 1024 * MIB
@@ -72,3 +80,85 @@ def test_no_two_areas_overlap_on_any_device(device_size, chunk, data):
     size = data.draw(st.sampled_from([0, component_size(max(device_size - offset, 0), chunk)]))
     assert offset % MIB == 0
     assert 8 + bitmap_space(size) + 8 <= 8 + bblog_offset(size) + 8 <= offset, "superblock, bitmap, log, data"
+
+
+def superblock(**fields):
+    values = {"data_offset": 4096, "data_size": 200000, "size": 200000, "bblog_size": 8, "bblog_offset": 16}
+    return Superblock(bytes(16), bytes(16), 5, 3, 0, [0, 1, 2], **values | fields)
+
+
+def ppl(offset, size):
+    return {"feature_map": FEATURE_PPL, "bitmap_offset": (offset & 0xFFFF) | size << 16}
+
+
+@pytest.mark.parametrize(
+    ("fields", "bitmap_length", "gap"),
+    [
+        ({}, 0, (32, 4064)),
+        ({"bblog_size": 0, "bblog_offset": 0}, 0, (24, 4072)),  # mdadm may want a bitmap there one day
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8}, 0, (32, 4064)),
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8, "bblog_size": 0}, 40000, (96, 4000)),
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 3000, "bblog_size": 0}, 0, (16, 2992)),
+        ({"bblog_offset": 2056} | ppl(8, 2048), 0, (2072, 2024)),
+        ({"bblog_offset": 2056, "data_offset": 2072} | ppl(8, 2048), 0, (0, 0)),
+        ({"data_offset": 35}, 0, (0, 0)),
+        ({"data_offset": 44}, 0, (32, 8)),
+        ({"bblog_offset": 2000}, 0, (2016, 2080)),
+        ({"bblog_offset": -8}, 0, (24, 4072)),
+    ],
+)
+def test_the_gap_that_is_left_before_the_data(fields, bitmap_length, gap):
+    assert free_gap(superblock(**fields), bitmap_length) == gap
+
+
+@given(
+    feature=st.sampled_from([0, FEATURE_BITMAP, FEATURE_PPL, FEATURE_MULTIPLE_PPLS]),
+    bitmap_offset=st.integers(-(2**31), 2**31 - 1) | st.integers(-10, 6000),
+    bblog_offset=st.integers(-(2**31), 2**31 - 1) | st.integers(-10, 6000),
+    bblog_size=st.integers(0, 65535) | st.just(8),
+    data_offset=st.integers(16, 2**62) | st.integers(16, 6000),
+    size=st.integers(0, 2**62),
+    bitmap_length=st.integers(0, 2**25),
+)
+def test_nothing_of_md_is_in_the_gap(
+    feature, bitmap_offset, bblog_offset, bblog_size, data_offset, size, bitmap_length
+):
+    block = superblock(
+        feature_map=feature,
+        bitmap_offset=bitmap_offset,
+        bblog_offset=bblog_offset,
+        bblog_size=bblog_size,
+        data_offset=data_offset,
+        size=size,
+    )
+    start, length = free_gap(block, bitmap_length)
+    assert start % 8 == length % 8 == 0
+    if not length:
+        return
+    areas = [(0, 16), (data_offset, 2**63)]
+    if bblog_size and bblog_offset:
+        areas.append((8 + bblog_offset, 8 + bblog_offset + bblog_size))
+    if feature == FEATURE_BITMAP:
+        areas.append((8 + bitmap_offset, 8 + bitmap_offset + max(bitmap_space(size), -(-bitmap_length // 512))))
+    elif feature:
+        areas.append((8 + block.ppl_offset, 8 + block.ppl_offset + block.ppl_size))
+    assert not any(low < start + length and start < high for low, high in areas)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"bitmap_offset": 8}, (8192, 4096)),
+        ({"bitmap_offset": 8, "bblog_offset": 264}, (8192, 256 * 512)),
+        ({"bitmap_offset": 8, "bblog_size": 0}, (8192, 4080 * 512)),
+        ({"bitmap_offset": 2}, (5120, 7 * 1024)),
+        ({"bitmap_offset": 20}, (28 * 512, 0)),
+        ({"bitmap_offset": 0}, (4096, 0)),
+        ({"bitmap_offset": -8}, (0, 4096)),
+        ({"bitmap_offset": -9}, (-512, 0)),
+        ({"bitmap_offset": 4088}, (4096 * 512, 0)),
+        ({"bitmap_offset": 5000}, (5008 * 512, 0)),
+    ],
+)
+def test_the_place_of_a_bitmap_ends_where_something_else_begins(fields, place):
+    assert bitmap_place(superblock(**fields)) == place

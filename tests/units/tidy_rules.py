@@ -37,6 +37,7 @@ FOR_TESTS = ("testing",)
 PURE = (
     "orionfs.units",
     "orionfs.extents",
+    "orionfs.array.bitmap",
     "orionfs.array.layout",
     "orionfs.array.levels",
     "orionfs.array.placement",
