@@ -75,6 +75,10 @@ class Fenced(DeviceError):
     """Somebody else owns the device now: stop writing."""
 
 
+class Removed(DeviceError):
+    """The device was taken away while it was open: open it again once it is back."""
+
+
 class Unsupported(DeviceError):
     """The device does not have this operation; ask for another or do without."""
 
@@ -141,6 +145,7 @@ TABLE: dict[type[OrionError], Outcome] = {
     ReadOnly: Outcome(_errno.EROFS, 5),
     ZoneError: Outcome(_errno.EINVAL, 2),
     Fenced: Outcome(_errno.EIO, 5),
+    Removed: Outcome(_errno.ENODEV, 3),
     Unsupported: Outcome(_errno.EOPNOTSUPP, 2),
     ConfigError: Outcome(_errno.EINVAL, 2),
     UsageError: Outcome(_errno.EINVAL, 2),

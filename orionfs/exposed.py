@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import trio
+
 from orionfs.attributes import Attributes
 from orionfs.errors import AccessRefused, OrionError, ReadOnly
 from orionfs.layers.bytewise import Bytewise
@@ -38,6 +40,21 @@ class Exposed:
     latched: str = ""
     #: The flush that failed.  It stays: what the kernel has dropped, a later success does not bring back.
     flush_failure: OrionError | None = None
+    #: How many handles have it open.
+    open_count: int = 0
+    _closed: trio.Event | None = None
+
+    def release(self) -> None:
+        """One handle less."""
+        self.open_count -= 1
+        if self._closed is not None and not self.open_count:
+            self._closed.set()
+
+    async def await_release(self) -> None:
+        """Return when nobody has it open."""
+        while self.open_count:
+            self._closed = trio.Event()
+            await self._closed.wait()
 
     @property
     def key(self) -> str:

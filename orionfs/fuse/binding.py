@@ -329,6 +329,11 @@ def _wake(poll_handle: PollHandle) -> None:
         logger.debug("a poller could not be woken: %s", error)
 
 
+def _forget(folder: int, name: bytes, inode: int) -> None:
+    """Have the kernel forget an entry at once.  By another thread: it may wait for a lookup that we answer."""
+    pyfuse3.invalidate_entry_async(folder, name, deleted=inode, ignore_enoent=True)
+
+
 async def serve(
     operations: Operations,
     mountpoint: Path,
@@ -347,6 +352,7 @@ async def serve(
     place = Path(os.path.realpath(mountpoint))  # noqa: ASYNC240 - before the mount, where it still may
     check_permitted(options)
     adapter = _Adapter(operations, xattrs=options.xattrs)
+    operations.tree.on_removed = _forget
     with stderr_of() as complaints:
         try:
             pyfuse3.init(adapter, str(place), options.for_libfuse())

@@ -81,6 +81,7 @@ class DeviceFile(OpenFile):
         self._clock = clock
         #: Whether it was written through this handle since its last successful sync.
         self._dirty = False
+        self.exposed.open_count += 1
 
     def read_now(self, offset: int, length: int) -> memoryview | bytes | None:
         device = self.device
@@ -149,6 +150,9 @@ class DeviceFile(OpenFile):
     def close_error(self) -> OrionError | None:
         """The flush that failed, for everyone whose writes it may have lost.  close(2) itself flushes nothing."""
         return self.exposed.flush_failure if self._dirty else None
+
+    def release(self) -> None:
+        self.exposed.release()
 
 
 class DocumentFile(OpenFile):

@@ -194,6 +194,8 @@ class Operations:
             if writing:
                 raise OSError(errno.EACCES, f"{node.path} cannot be written")
             return Opened(self._add_file(_open_live(node)), live=True)
+        if node.removed:
+            raise OSError(errno.ENOENT, f"{node.path} was taken away")
         if writing:
             node.exposed.check_writable()
         if flags & os.O_TRUNC:

@@ -86,6 +86,10 @@ class Folder(Node):
         self._children[name] = (self._next_position, node)
         self._next_position += 1
 
+    def remove(self, name: bytes) -> None:
+        """Take the entry *name* out, which is there."""
+        del self._children[name]
+
     def entries(self, after: int) -> Iterator[tuple[int, bytes, Node]]:
         """Position, name and node of every entry behind position *after* (0: all), ``.`` and ``..`` first."""
         if after < 1:
@@ -122,6 +126,8 @@ class DeviceNode(Node):
     def __init__(self, inode: int, path: str, parent: Folder, exposed: Exposed) -> None:
         super().__init__(inode, path, parent)
         self.exposed = exposed
+        #: Whether it is in the tree no more, so that it can only be used by those who had it open.
+        self.removed = False
 
     def stat(self) -> Stat:
         device = self.exposed.device
@@ -132,7 +138,7 @@ class DeviceNode(Node):
         return Stat(
             inode=self.inode,
             mode=stat.S_IFREG | permissions,
-            links=1,
+            links=0 if self.removed else 1,
             uid=attributes.uid,
             gid=attributes.gid,
             size=geometry.size,
@@ -253,6 +259,9 @@ class Tree:
         self._owner = Owner(uid, gid, clock.wall_ns())
         self.root = Folder(ROOT_INODE, "", None, self._owner)
         self._nodes: dict[int, Node] = {ROOT_INODE: self.root}
+        self._removed: dict[int, DeviceNode] = {}
+        #: Told the inodes of the folder and of the node, and the name, of what was taken out: the kernel remembers it.
+        self.on_removed: Callable[[int, bytes, int], None] = lambda _folder, _name, _inode: None
         self.folder("arrays")
         control = self.folder(CONTROL_FOLDER)
         for name, render in documents.items():
@@ -264,8 +273,8 @@ class Tree:
             self.add_device(one)
 
     def node(self, inode: int) -> Node | None:
-        """The node with that number, if there is one."""
-        return self._nodes.get(inode)
+        """The node with that number, if there is one; also one that was removed."""
+        return self._nodes.get(inode) or self._removed.get(inode)
 
     def folder(self, path: str) -> Folder:
         """The folder at *path* (``volumes/tank``), made with its parents if it is not there yet."""
@@ -287,6 +296,22 @@ class Tree:
         node = DeviceNode(self._inode_for(exposed.key), exposed.key, folder, exposed)
         self._adopt(folder, exposed.name, node)
         return node
+
+    def remove_device(self, exposed: Exposed) -> None:
+        """Take the file of *exposed* out of the tree.  For those who have it open it lives on, without a name.
+
+        Its inode number is not used again: the kernel may still have pages under it.
+        """
+        folder = self.folder(exposed.folder)
+        name = os.fsencode(exposed.name)
+        node = folder.child(name)
+        if not isinstance(node, DeviceNode):
+            raise ValueError(f"{exposed.key} is not in the tree")
+        folder.remove(name)
+        del self._nodes[node.inode]
+        self._removed[node.inode] = node
+        node.removed = True
+        self.on_removed(folder.inode, name, node.inode)
 
     def add_document(self, name: str, render: Callable[[], bytes]) -> DocumentNode:
         """Show what *render* returns as ``.orionfs/NAME``.  *render* is called on the event loop and must not wait."""
@@ -314,9 +339,10 @@ class Tree:
     def _inode_for(self, path: str) -> int:
         """A number that an object has in every mount: tools that compare trees or find holders rely on it.
 
-        32 bits, so that old programs without large-file support can stat it.
+        32 bits, so that old programs without large-file support can stat it.  What is stopped and assembled within one
+        mount gets another number.
         """
         inode = zlib.crc32(os.fsencode(path))
-        while inode <= ROOT_INODE or inode in self._nodes:
+        while inode <= ROOT_INODE or inode in self._nodes or inode in self._removed:
             inode = (inode + 1) % (1 << 32)
         return inode

@@ -6,10 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
+import trio
+
 from orionfs.buffers import Buffer, total_length
 from orionfs.device import StorageDevice
 from orionfs.errors import OutOfRange
 from orionfs.extents import Extent
+from orionfs.layers.gone import Gone
 from orionfs.layers.layer import Layer
 from orionfs.rangelock import RangeLock
 from orionfs.units import round_down, round_up
@@ -36,6 +39,25 @@ class Bytewise(Layer):
         # written back.  What never waits holds nothing, and has to heed only the blocks that are being modified.
         self._changes = RangeLock()
         self._modifications = 0
+        # Requests that wait for the child, so that a device that is taken away is not pulled from under them.
+        self._waiting = 0
+        self._idle: trio.Event | None = None
+
+    async def retire(self) -> None:
+        """From now on every request raises Removed; returns when those that began before have ended.
+
+        The former child is the caller's to close.
+        """
+        self.child = Gone(self.child)
+        if self._waiting:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def _ended(self) -> None:
+        """A request that waited is over."""
+        self._waiting -= 1
+        if self._idle is not None and not self._waiting:
+            self._idle.set()
 
     def check(self, offset: int, length: int) -> None:
         """Raise OutOfRange unless the range lies inside the device; it need not be aligned."""
@@ -55,12 +77,16 @@ class Bytewise(Layer):
 
     async def read(self, offset: int, buffers: Sequence[Buffer]) -> None:
         length = total_length(buffers)
-        if not (offset | length) & self._part:
-            await self.child.read(offset, buffers)
-            return
-        self.check(offset, length)
-        frame = _Frame(offset, length, self._block)
-        await self.child.read(frame.start, frame.around(buffers))
+        self._waiting += 1
+        try:
+            if not (offset | length) & self._part:
+                await self.child.read(offset, buffers)
+                return
+            self.check(offset, length)
+            frame = _Frame(offset, length, self._block)
+            await self.child.read(frame.start, frame.around(buffers))
+        finally:
+            self._ended()
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -86,14 +112,25 @@ class Bytewise(Layer):
         self.check(offset, length)
         if not length:
             return
-        if (offset | length) & self._part:
-            await self._modify(offset, length, buffers)
-            return
-        await self._changes.acquire(offset, offset + length)
+        self._waiting += 1
         try:
-            await self.child.write(offset, buffers)
+            if (offset | length) & self._part:
+                await self._modify(offset, length, buffers)
+                return
+            await self._changes.acquire(offset, offset + length)
+            try:
+                await self.child.write(offset, buffers)
+            finally:
+                self._changes.release(offset, offset + length)
         finally:
-            self._changes.release(offset, offset + length)
+            self._ended()
+
+    async def flush(self) -> None:
+        self._waiting += 1
+        try:
+            await self.child.flush()
+        finally:
+            self._ended()
 
     async def _modify(self, offset: int, length: int, buffers: Sequence[Buffer]) -> None:
         """Write a range that begins or ends inside a block."""
@@ -118,11 +155,15 @@ class Bytewise(Layer):
             await self.write(offset, [bytes(length)])
             return
         await self.write(offset, [bytes(first - offset)])
-        await self._changes.acquire(first, last)
+        self._waiting += 1
         try:
-            await self.child.write_zeroes(first, last - first)
+            await self._changes.acquire(first, last)
+            try:
+                await self.child.write_zeroes(first, last - first)
+            finally:
+                self._changes.release(first, last)
         finally:
-            self._changes.release(first, last)
+            self._ended()
         await self.write(last, [bytes(end - last)])
 
     async def discard(self, offset: int, length: int) -> None:
@@ -131,11 +172,15 @@ class Bytewise(Layer):
         first, last = round_up(offset, self._block), round_down(offset + length, self._block)
         if first >= last:
             return
-        await self._changes.acquire(first, last)
+        self._waiting += 1
         try:
-            await self.child.discard(first, last - first)
+            await self._changes.acquire(first, last)
+            try:
+                await self.child.discard(first, last - first)
+            finally:
+                self._changes.release(first, last)
         finally:
-            self._changes.release(first, last)
+            self._ended()
 
     # --- facts -------------------------------------------------------------------------------------------------------
 

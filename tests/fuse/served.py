@@ -28,6 +28,7 @@ from orionfs.fuse.mounting import MountOptions
 from orionfs.fuse.operations import Operations
 from orionfs.fuse.tree import Tree
 from orionfs.layers.bytewise import Bytewise
+from orionfs.layers.gone import Gone
 from orionfs.monitor.events import EventLog
 from orionfs.testing.faulty import FaultyDevice
 from orionfs.testing.ram import RamDevice
@@ -57,8 +58,15 @@ FAILURES = {
 class Daemon:
     """One mount with its commands."""
 
-    def __init__(self, devices: dict[str, FaultyDevice], operations: CountingOperations, events: EventLog) -> None:
+    def __init__(
+        self,
+        devices: dict[str, FaultyDevice],
+        exposed: list[Exposed],
+        operations: CountingOperations,
+        events: EventLog,
+    ) -> None:
         self.devices = devices
+        self.exposed = {one.name: one for one in exposed}
         self.operations = operations
         self.events = events
         self.gate = trio.Event()
@@ -98,6 +106,21 @@ class Daemon:
         ram = self.devices[name].child
         assert isinstance(ram, RamDevice)
         return hashlib.sha256(ram.data).hexdigest()
+
+    def do_open_count(self, name: str) -> int:
+        return self.exposed[name].open_count
+
+    def do_take_away(self, name: str) -> None:
+        exposed = self.exposed[name]
+        self.operations.tree.remove_device(exposed)
+        exposed.device.child = Gone(exposed.device.child)
+
+    def do_bring_back(self, name: str, fill: int) -> None:
+        former = self.exposed[name]
+        ram = RamDevice(name, former.device.geometry.size)
+        ram.data[:] = bytes([fill]) * len(ram.data)
+        self.exposed[name] = Exposed(name, "arrays", Bytewise(ram), former.attributes)
+        self.operations.tree.add_device(self.exposed[name])
 
     def do_terminate(self) -> None:
         binding.terminate()
@@ -139,7 +162,7 @@ async def main(configuration: dict[str, Any], mountpoint: Path) -> None:
     tree = Tree(exposed, documents, events, uid=os.getuid(), gid=os.getgid(), clock=environment.clock)
     operations = CountingOperations(tree, store)
     options = MountOptions(**{"source": SOURCE, **configuration.get("options", {})})
-    daemon = Daemon(devices, operations, events)
+    daemon = Daemon(devices, exposed, operations, events)
     try:
         with daemon.scope:
             async with trio.open_nursery() as nursery:

@@ -400,3 +400,52 @@ async def test_a_device_file_is_always_ready():
     rig = Rig()
     handle = await rig.open()
     assert await rig.operations.poll(handle, None) & (select.POLLIN | select.POLLOUT) == select.POLLIN | select.POLLOUT
+
+
+async def test_a_device_that_is_removed_stays_for_those_who_have_it_open():
+    rig = Rig()
+    inode, folder = await rig.inode("arrays/vault"), await rig.inode("arrays")
+    handle = await rig.open()
+    assert rig.exposed.open_count == 1
+    told = []
+    rig.tree.on_removed = lambda *what: told.append(what)
+    rig.tree.remove_device(rig.exposed)
+    assert told == [(folder, b"vault", inode)]
+    with fails_with(errno.ENOENT):
+        await rig.inode("arrays/vault")
+    with fails_with(errno.ENOENT):
+        await rig.operations.open(inode, os.O_RDONLY)
+    assert (await rig.operations.getattr(inode)).links == 0
+    assert (await rig.operations.statfs()).blocks == 0
+    rig.tree.add_device(rig.exposed)
+    assert await rig.inode("arrays/vault") != inode
+    await rig.operations.release(handle)
+    assert rig.exposed.open_count == 0
+    with trio.fail_after(1):
+        await rig.exposed.await_release()
+
+
+async def test_the_last_one_to_close_is_waited_for():
+    rig = Rig()
+    first, second = await rig.open(), await rig.open()
+    released = trio.Event()
+
+    async def wait() -> None:
+        await rig.exposed.await_release()
+        released.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.operations.release(first)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not released.is_set()
+        await rig.operations.release(second)
+    assert released.is_set()
+
+
+def test_what_is_not_in_the_tree_cannot_be_removed():
+    rig = Rig()
+    rig.tree.remove_device(rig.exposed)
+    with pytest.raises(ValueError, match="not in the tree"):
+        rig.tree.remove_device(rig.exposed)
