@@ -1,5 +1,6 @@
 """How tools/bench calls fio, and what it makes of the answer."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,8 @@ needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not i
 
 def job(*, error: int = 0, reads: int = 0, writes: int = 0) -> dict[str, object]:
     def side(operations: int) -> dict[str, object]:
-        latency = {"max": 9000, "percentile": {"99.000000": 7000}} if operations else {"max": 0}
+        percentiles = {"50.000000": 4000, "99.000000": 7000}
+        latency = {"max": 9000, "percentile": percentiles} if operations else {"max": 0}
         return {"total_ios": operations, "bw_bytes": operations * 4096, "iops": float(operations), "clat_ns": latency}
 
     return {"jobs": [{"error": error, "read": side(reads), "write": side(writes)}]}
@@ -33,9 +35,21 @@ def test_a_queue_needs_an_asynchronous_engine_and_a_single_request_does_not():
     assert "--ioengine=psync" in fio.command(READ, Path("f"), size=MIB, seed=0, burst_ms=1)
 
 
+def test_what_does_not_count_and_what_is_synced_is_said_to_fio():
+    workload = Workload("sync", "", "randwrite", 4 * KIB, sync_every=32, ramp_ms=200)
+    argv = fio.command(workload, Path("f"), size=MIB, seed=0, burst_ms=350)
+    assert {"--fdatasync=32", "--ramp_time=200ms", "--runtime=350ms"} <= set(argv)
+    assert not {word for word in fio.command(READ, Path("f"), size=MIB, seed=0, burst_ms=1) if "ramp" in word}
+
+
+def test_a_job_that_passes_over_the_file_leaves_nothing_to_be_written_back():
+    assert "--end_fsync=1" in fio.command(READ, Path("f"), size=MIB, seed=0)
+
+
 def test_the_side_that_did_something_is_the_burst():
     burst = fio.parse(job(writes=50))
-    assert (burst.operations, burst.bytes_per_second, burst.p99_us) == (50, 50 * 4096, 7.0)
+    assert (burst.operations, burst.bytes_per_second) == (50, 50 * 4096)
+    assert (burst.median_us, burst.p99_us) == (4.0, 7.0)
     assert fio.parse(job(reads=9)).operations == 9
 
 
@@ -54,6 +68,21 @@ def test_a_real_burst_runs_over_a_file(tmp_path):
     burst = fio.run([word for word in argv if word != "--direct=1"], timeout_s=30)
     assert burst.operations > 0
     assert burst.operations_per_second > 0
+
+
+@needs_fio
+def test_what_is_done_meanwhile_happens_while_fio_runs(tmp_path):
+    file = tmp_path / "disk"
+    file.write_bytes(bytes(MIB))
+    argv = [word for word in fio.command(RANDOM, file, size=MIB, seed=1, burst_ms=300) if word != "--direct=1"]
+
+    def look() -> None:
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        seen.extend(Path(f"/proc/{child}/comm").read_text().strip() for child in children)
+
+    seen: list[str] = []
+    fio.run(argv, timeout_s=30, meanwhile=look)
+    assert "fio" in seen
 
 
 @needs_fio

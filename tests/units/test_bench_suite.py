@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,15 @@ def _instant_fio(monkeypatch):
     TAKEN_DOWN.clear()
     CALLS.clear()
 
-    def run(argv: list[str], *, timeout_s: float) -> fio.Burst:
+    def run(argv: list[str], *, timeout_s: float, meanwhile=None) -> fio.Burst:
+        if meanwhile is not None:
+            meanwhile()
         name = Path(next(word for word in argv if word.startswith("--filename=")).partition("=")[2]).name
         CALLS.append((argv[1].partition("=")[2], name))
         if name == "dies" and "--time_based" in argv:
             raise NotMeasured("fio failed: Input/output error")
         rate = 200.0 if name == "a" else 100.0
-        return fio.Burst(rate * MIB, rate, 100, 5.0)
+        return fio.Burst(rate * MIB, rate, 100, 5.0, 800.0 / rate)
 
     monkeypatch.setattr(fio, "run", run)
 
@@ -125,6 +128,103 @@ def test_limits_are_measured_after_the_rounds_and_judged_by_their_median():
     assert result.verdicts["not-fine"].status == "SHORT"
 
 
+def test_a_latency_has_to_stay_within_a_multiple_of_the_peers():
+    bars = (
+        Bar("good", "read", "a", ("b",), at_most=0.5, metric="median latency"),
+        Bar("bad", "read", "b", ("a",), at_most=1.9, metric="median latency"),
+        Bar("p99", "read", "b", ("a",), at_most=1.0, metric="p99 latency"),
+    )
+    result = main.measure_suite(a_suite(plain("a"), plain("b"), bars=bars), rounds=7, quick=True)
+    assert [result.verdicts[name].status for name in ("good", "bad", "p99")] == ["met", "SHORT", "met"]
+    text = report.to_text(result)
+    assert "at most 1.9" in text
+    assert "median latency" in text
+
+
+def test_a_row_for_information_has_a_figure_and_does_not_count():
+    bars = (Bar("easy", "read", "a", ("b",), 1.9), Bar("told", "read", "b", ("a",)))
+    limits = (Limit("figure", "a figure", "GB/s", None, "a", lambda target, setting: [3.0] * setting.samples),)
+    suite = a_suite(plain("a"), plain("b"), bars=bars, limits=limits)
+    result = main.measure_suite(suite, rounds=7, quick=True)
+    assert result.verdicts["told"].status == "for information"
+    assert result.verdicts["told"].figure.median == 0.5
+    assert result.verdicts["figure"].figure.count == 7
+    assert result.met
+    assert "1 of 1 rows met" in report.to_text(result)
+    assert [row.name for row in suite.judged_only().rows] == ["easy"]
+
+
+def test_a_limit_may_be_something_to_reach():
+    def limit(name: str, at_least: float) -> Limit:
+        return Limit(name, "a figure", "GB/s", None, "a", lambda target, setting: [1.2], at_least)
+
+    suite = a_suite(plain("a"), limits=(limit("reached", 1.2), limit("missed", 1.3)))
+    result = main.measure_suite(suite, rounds=1, quick=True)
+    assert [verdict.status for verdict in result.verdicts.values()] == ["met", "SHORT"]
+    assert "at least 1.3" in report.to_text(result)
+
+
+def with_company(name: str, *, ended: bool = False) -> Stack:
+    class Job:
+        def begin(self) -> None:
+            STEPS.append("began")
+
+        def rate(self) -> float:
+            if ended:
+                raise NotMeasured("the job was over before fio was")
+            return 50.0
+
+    @contextmanager
+    def keep(target: Target):
+        STEPS.append("started")
+        yield Job()
+        STEPS.append("waited for")
+
+    return replace(plain(name), company=keep)
+
+
+STEPS: list[str] = []
+
+
+def test_company_goes_on_during_the_burst_and_has_ended_after_it():
+    STEPS.clear()
+    bars = (Bar("floor", "read", "a", (), at_least=50, metric="company"),)
+    result = main.measure_suite(a_suite(with_company("a"), bars=bars), rounds=7, quick=True)
+    assert STEPS == ["started", "began", "waited for"] * 14
+    assert result.verdicts["floor"].status == "met"
+    assert result.verdicts["floor"].figure.median == 50
+    assert all(burst.cpu_us is None for bursts in result.samples.bursts.values() for burst in bursts)
+
+
+def test_company_that_goes_away_early_spoils_the_stack():
+    bars = (Bar("floor", "read", "a", (), at_least=1, metric="company"),)
+    result = main.measure_suite(a_suite(with_company("a", ended=True), bars=bars), rounds=7, quick=True)
+    assert result.verdicts["floor"].status == "not measured"
+    assert "over before fio was" in report.to_text(result)
+
+
+def test_members_on_disk_get_a_folder_there_which_goes_again(tmp_path, monkeypatch):
+    folders = []
+
+    def start(setting: Setting, exits: ExitStack) -> Target:
+        folders.append(setting.disk)
+        (setting.disk / "member").touch()
+        return plain("a").start(setting, exits)
+
+    monkeypatch.setattr(main, "read_mounts", list)
+    main.measure_suite(a_suite(Stack("a", "a", start, on_disk=True)), rounds=1, quick=True, disk=tmp_path)
+    assert folders[0].parent == tmp_path
+    assert not folders[0].exists()
+
+
+def test_memory_is_no_disk_nor_is_a_folder_that_is_not_there(tmp_path):
+    suite = a_suite(replace(plain("a"), on_disk=True))
+    with pytest.raises(NotMeasured, match="tmpfs, which is no disk"):
+        main.measure_suite(suite, rounds=1, quick=True, disk=Path("/dev/shm"))
+    with pytest.raises(NotMeasured, match="no folder to write in"):
+        main.measure_suite(suite, rounds=1, quick=True, disk=tmp_path / "no")
+
+
 def test_json_carries_every_sample_the_versions_and_the_machine():
     bars = (Bar("easy", "read", "a", ("b",), 1.9),)
     result = main.measure_suite(a_suite(plain("a"), plain("b"), bars=bars), rounds=7, quick=True)
@@ -155,6 +255,8 @@ def test_every_suite_is_consistent():
         assert len({row.name for row in suite.rows}) == len(suite.rows)
         assert all({bar.stack, *bar.peers} <= stacks and bar.workload in workloads for bar in suite.bars)
         assert all(limit.stack in stacks for limit in suite.limits)
+        in_company = {stack.name for stack in suite.stacks if stack.company is not None}
+        assert all(bar.stack in in_company for bar in suite.bars if bar.metric == "company")
 
 
 @pytest.mark.parametrize(
@@ -230,5 +332,8 @@ def test_a_server_that_does_not_mount_is_quoted_and_stopped(tmp_path):
 
 
 def test_the_first_missing_program_is_named():
-    assert rounds.missing(plain("a", programs={"sh": "dash"})) == ""
-    assert "apt-get install its-package" in rounds.missing(plain("a", programs={"no-such-program": "its-package"}))
+    setting = Setting(folder=Path("/nowhere"), size=MIB, burst_ms=10, traffic=0, idle_s=0)
+    assert rounds.missing(plain("a", programs={"sh": "dash"}), setting) == ""
+    lacking = plain("a", programs={"no-such-program": "its-package"})
+    assert "apt-get install its-package" in rounds.missing(lacking, setting)
+    assert "--disk" in rounds.missing(replace(plain("a"), on_disk=True), setting)

@@ -73,6 +73,28 @@ def test_too_few_rounds_give_a_figure_but_no_verdict(rounds):
     assert str(rounds) in verdict.reason
 
 
+def test_of_latencies_the_lower_one_is_the_better_peer():
+    peers = {"slow": [50.0] * 7, "fast": [20.0] * 7}
+    verdict = judge_ratio([30.0] * 7, peers, None, 1.5, lower=True)
+    assert (verdict.peer, verdict.status) == ("fast", Status.MET)
+    assert judge_ratio([30.1] * 7, peers, None, 1.5, lower=True).status is Status.SHORT
+
+
+def test_without_peers_the_figures_themselves_are_judged():
+    assert judge_ratio([5.0] * 7, {}, 5.0).status is Status.MET
+    assert judge_ratio([5.0] * 7, {}, 5.1).status is Status.SHORT
+
+
+def test_where_nothing_has_to_be_reached_there_is_no_verdict():
+    assert judge_ratio([5.0], {"peer": [10.0]}, None).status is Status.INFORMATION
+    assert judge_limit([5.0], None).status is Status.INFORMATION
+
+
+def test_a_limit_may_have_to_be_reached():
+    assert judge_limit([1.0], None, 1.0).status is Status.MET
+    assert judge_limit([0.9], None, 1.0).status is Status.SHORT
+
+
 def test_rounds_that_do_not_pair_up_are_refused():
     with pytest.raises(ValueError, match="shorter"):
         judge_ratio([1.0] * 8, {"peer": [1.0] * 7}, 1.0)

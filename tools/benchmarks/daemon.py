@@ -12,7 +12,7 @@ from orionfs.clock import SystemClock
 from orionfs.control.client import ControlClient
 from orionfs.control.runtime import find
 from orionfs.tools.benchmarks import fio, server
-from orionfs.tools.benchmarks.orion import call, make_store, program
+from orionfs.tools.benchmarks.orion import Shape, call, make_store, program
 from orionfs.tools.benchmarks.suite import Limit, NotMeasured, Setting, Target, Workload
 from orionfs.units import MIB
 
@@ -73,7 +73,7 @@ def mount_time(target: Target, setting: Setting) -> Sequence[float]:
 
     A store of its own, since the measured one is mounted.
     """
-    store = make_store(setting.folder / "mount-store", "raid5", 4, 64 * MIB)
+    store = make_store(setting.folder / "mount-store", Shape("raid5", 4), 64 * MIB)
     place = setting.folder / "mount"
     place.mkdir()
 

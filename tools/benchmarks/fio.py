@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ from orionfs.tools.benchmarks.suite import NotMeasured, Workload
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What one burst did.  ``p99_us`` is fio's completion latency; ``cpu_us`` the servers' CPU per operation, or None
-    if the kernel serves the file."""
+    """What one burst did.
+
+    ``median_us`` and ``p99_us`` are fio's completion latency; ``cpu_us`` the servers' CPU per operation, or None if the
+    kernel serves the file; ``company`` the bytes per second of the job beside it, or None if there was none.
+    """
 
     bytes_per_second: float
     operations_per_second: float
     operations: int
     p99_us: float
+    median_us: float = 0.0
     cpu_us: float | None = None
+    company: float | None = None
 
 
 def command(workload: Workload, file: Path, *, size: int, seed: int, burst_ms: int = 0, loops: int = 1) -> list[str]:
@@ -48,7 +54,12 @@ def command(workload: Workload, file: Path, *, size: int, seed: int, burst_ms: i
         "--thread",
         "--output-format=json",
     ]
-    return [*argv, "--time_based", f"--runtime={burst_ms}ms"] if burst_ms else [*argv, f"--loops={loops}"]
+    if workload.sync_every:
+        argv.append(f"--fdatasync={workload.sync_every}")
+    if not burst_ms:
+        return [*argv, f"--loops={loops}", "--end_fsync=1"]
+    ramp = [f"--ramp_time={workload.ramp_ms}ms"] if workload.ramp_ms else []
+    return [*argv, "--time_based", f"--runtime={burst_ms}ms", *ramp]
 
 
 def parse(report: dict[str, Any]) -> Burst:
@@ -63,19 +74,33 @@ def parse(report: dict[str, Any]) -> Burst:
         bytes_per_second=side["bw_bytes"],
         operations_per_second=side["iops"],
         operations=side["total_ios"],
-        p99_us=side["clat_ns"].get("percentile", {}).get("99.000000", side["clat_ns"]["max"]) / 1000,
+        p99_us=_percentile(side, "99.000000"),
+        median_us=_percentile(side, "50.000000"),
     )
 
 
-def run(argv: list[str], *, timeout_s: float) -> Burst:
-    """Run *argv* of :func:`command` to its end.  Raises NotMeasured if fio fails or hangs for *timeout_s*."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise NotMeasured(f"fio did not end within {timeout_s:.0f} s: the file hangs") from None
+def _percentile(side: dict[str, Any], name: str) -> float:
+    latency = side["clat_ns"]
+    return float(latency.get("percentile", {}).get(name, latency["max"])) / 1000
+
+
+def run(argv: list[str], *, timeout_s: float, meanwhile: Callable[[], None] | None = None) -> Burst:
+    """Run *argv* of :func:`command` to its end, and *meanwhile* as soon as it has been started.
+
+    Raises NotMeasured if fio fails or hangs for *timeout_s*.
+    """
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            out, complaints = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise NotMeasured(f"fio did not end within {timeout_s:.0f} s: the file hangs") from None
+        finally:
+            process.kill()
     try:
         # fio writes its complaints in front of the JSON.
-        return parse(json.loads(done.stdout[done.stdout.index("{") :]))
+        return parse(json.loads(out[out.index("{") :]))
     except (ValueError, KeyError) as error:
-        complaint = (done.stderr.strip() or done.stdout.strip() or str(error)).splitlines()[0]
+        complaint = (complaints.strip() or out.strip() or str(error)).splitlines()[0]
         raise NotMeasured(f"fio failed: {complaint}") from error

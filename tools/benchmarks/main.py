@@ -29,13 +29,18 @@ from orionfs.tools.benchmarks.verdict import (
     judge_limit,
     judge_ratio,
 )
+from orionfs.tools.mountinfo import mount_of, read_mounts
 from orionfs.units import GIB, MIB, format_size
 
 #: Suites are named after what they measure; the module of the same name has it as SUITE.
-SUITES = ("spine",)
+SUITES = ("spine", "raid")
 
 #: A tmpfs on every Linux, and writable by everybody.
 MEMORY = Path("/dev/shm")
+#: Where members on disk go: a folder that outlives a boot is on a disk almost everywhere.
+DISK = Path("/var/tmp")
+#: Filesystems that are no disk.
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 DEFAULT_ROUNDS = 9
 
@@ -62,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"rounds (default {DEFAULT_ROUNDS}, {ROUNDS_FOR_A_VERDICT} with --quick); "
         f"below {ROUNDS_FOR_A_VERDICT} there is no verdict",
     )
+    parse.add_argument(
+        "--disk", type=Path, metavar="DIR", default=DISK, help=f"folder for members on disk (default {DISK})"
+    )
     parse.add_argument("--only", action="append", metavar="ROW", help="only this row (may be repeated)")
     parse.add_argument("--list", action="store_true", help="print the rows of the suite and end")
     return parse
@@ -81,7 +89,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         except ValueError as error:
             parse.error(str(error))
     elif arguments.quick:
-        suite = suite.with_rows(suite.bars, suite.limits)
+        suite = suite.judged_only()
     rounds = arguments.rounds or (ROUNDS_FOR_A_VERDICT if arguments.quick else DEFAULT_ROUNDS)
     if rounds < 1:
         parse.error(f"--rounds {rounds}: give at least 1")
@@ -91,7 +99,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         print("tools/bench: fio is not installed: apt-get install fio", file=sys.stderr)
         return 8
     try:
-        result = measure_suite(suite, rounds=rounds, quick=arguments.quick)
+        result = measure_suite(suite, rounds=rounds, quick=arguments.quick, disk=arguments.disk)
     except NotMeasured as error:
         print(f"tools/bench: {error}", file=sys.stderr)
         return 8
@@ -104,16 +112,15 @@ def run(argv: Sequence[str] | None = None) -> int:
     return 0 if result.met else 1
 
 
-def measure_suite(suite: Suite, *, rounds: int, quick: bool) -> report.Result:
+def measure_suite(suite: Suite, *, rounds: int, quick: bool, disk: Path = DISK) -> report.Result:
     """Run *suite* and take everything down again, also on an error or a signal.
 
-    Raises NotMeasured if there is no memory to run in.
+    Raises NotMeasured if there is no memory to run in, or if *disk* is needed and cannot be used.
     """
     samples = Samples()
     with ExitStack() as exits:
         _interrupt_once(exits)
-        folder = Path(tempfile.mkdtemp(prefix="orionfs-bench-", dir=MEMORY)).resolve()
-        exits.callback(shutil.rmtree, folder)
+        folder = _own_folder(MEMORY, exits)
         # Our mounts register here, not among the user's.
         exits.enter_context(_variable("ORIONFS_RUNTIME_DIR", str(folder / "run")))
         setting = Setting(
@@ -122,6 +129,8 @@ def measure_suite(suite: Suite, *, rounds: int, quick: bool) -> report.Result:
             burst_ms=350 if quick else 700,
             traffic=1 * GIB if quick else 10 * GIB,
             idle_s=3.0 if quick else 10.0,
+            samples=rounds,
+            disk=_own_folder(_checked_disk(disk), exits) if any(stack.on_disk for stack in suite.stacks) else None,
         )
         _check_memory(suite, setting)
         targets = start_stacks(suite, setting, exits, samples, _tell)
@@ -149,8 +158,9 @@ def judge_bar(bar: Bar, suite: Suite, samples: Samples) -> Verdict:
         if name in samples.failed:
             return Verdict(Status.NOT_MEASURED, None, reason=f"{name}: {samples.failed[name]}")
     workload = next(workload for workload in suite.workloads if workload.name == bar.workload)
-    peers = {peer: samples.rates(workload, peer) for peer in bar.peers}
-    return judge_ratio(samples.rates(workload, bar.stack), peers, bar.at_least)
+    peers = {peer: samples.figures(workload, peer, bar.metric) for peer in bar.peers}
+    ours = samples.figures(workload, bar.stack, bar.metric)
+    return judge_ratio(ours, peers, bar.at_least, bar.at_most, lower=bar.metric in ("median latency", "p99 latency"))
 
 
 def measure_limit(limit: Limit, setting: Setting, targets: dict[str, Target], samples: Samples) -> Verdict:
@@ -158,9 +168,26 @@ def measure_limit(limit: Limit, setting: Setting, targets: dict[str, Target], sa
     if limit.stack in samples.failed:
         return Verdict(Status.NOT_MEASURED, None, reason=f"{limit.stack}: {samples.failed[limit.stack]}")
     try:
-        return judge_limit(limit.measure(targets[limit.stack], setting), limit.below)
+        return judge_limit(limit.measure(targets[limit.stack], setting), limit.below, limit.at_least)
     except NotMeasured as error:
         return Verdict(Status.NOT_MEASURED, None, reason=str(error))
+
+
+def _own_folder(where: Path, exits: ExitStack) -> Path:
+    """A new folder in *where*, which goes when *exits* is taken down."""
+    folder = Path(tempfile.mkdtemp(prefix="orionfs-bench-", dir=where)).resolve()
+    exits.callback(shutil.rmtree, folder)
+    return folder
+
+
+def _checked_disk(disk: Path) -> Path:
+    """*disk*, if members there are on a disk.  Raises NotMeasured if not."""
+    if not os.access(disk, os.W_OK | os.X_OK) or not disk.is_dir():
+        raise NotMeasured(f"{disk} is no folder to write in: name one on a disk with --disk")
+    mount = mount_of(read_mounts(), str(disk.resolve()))
+    if mount is not None and mount.type in _IN_MEMORY:
+        raise NotMeasured(f"{disk} is on {mount.type}, which is no disk: name another folder with --disk")
+    return disk
 
 
 @contextmanager
@@ -192,7 +219,8 @@ def _interrupt_once(exits: ExitStack) -> None:
 
 def _check_memory(suite: Suite, setting: Setting) -> None:
     # btrfs may fill its members before it frees what was overwritten: three times the file.
-    needed = sum(3 if stack.name.startswith("btrfs") else 2 for stack in suite.stacks) * setting.size
+    in_memory = [stack for stack in suite.stacks if not stack.on_disk]
+    needed = sum(3 if stack.name.startswith("btrfs") else 2 for stack in in_memory) * setting.size
     free = shutil.disk_usage(setting.folder).free
     available = _available_memory()
     if min(free, available) < needed:

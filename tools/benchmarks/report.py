@@ -28,8 +28,9 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether every row is met; one that was not measured is not."""
-        return all(verdict.status is Status.MET for verdict in self.verdicts.values())
+        """Whether every row with something to reach is met; one that was not measured is not."""
+        counted = [row.name for row in self.suite.rows if row.judged]
+        return all(self.verdicts[name].status is Status.MET for name in counted)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def to_text(result: Result) -> str:
     parts = [_heading(result)]
     parts += [_workload_table(result, workload) for workload in result.suite.workloads]
     parts += [table for table in (_bar_table(result), _limit_table(result), _reasons(result)) if table]
-    counted = [verdict.status for verdict in result.verdicts.values()]
+    counted = [status for verdict in result.verdicts.values() if (status := verdict.status) is not Status.INFORMATION]
     parts.append(f"{counted.count(Status.MET)} of {len(counted)} rows met")
     return "\n\n".join(parts) + "\n"
 
@@ -83,7 +84,7 @@ def _heading(result: Result) -> str:
 
 def _workload_table(result: Result, workload: Workload) -> str:
     unit, divisor = ("MiB/s", MIB) if workload.in_bytes else ("IOPS", 1)
-    lines = [(workload.title, f"median {unit}", "quartiles", "p99 us", "server CPU us/op")]
+    lines = [(workload.title, f"median {unit}", "quartiles", "median us", "p99 us", "server CPU us/op")]
     for stack in result.suite.stacks:
         rates = result.samples.rates(workload, stack.name)
         if not rates:
@@ -96,8 +97,9 @@ def _workload_table(result: Result, workload: Workload) -> str:
                 stack.title,
                 f"{figure.median / divisor:.0f}",
                 f"{figure.low / divisor:.0f}-{figure.high / divisor:.0f}",
+                f"{statistics.median(burst.median_us for burst in bursts):.0f}",
                 f"{statistics.median(burst.p99_us for burst in bursts):.0f}",
-                f"{statistics.median(cpu):.1f}" if cpu else "in the kernel",
+                f"{statistics.median(cpu):.1f}" if cpu else "-" if stack.company else "in the kernel",
             )
         )
     return align(lines)
@@ -108,10 +110,10 @@ def _bar_table(result: Result) -> str:
         return ""
     titles = {stack.name: stack.title for stack in result.suite.stacks}
     workloads = {workload.name: workload.title for workload in result.suite.workloads}
-    lines = [("row", "workload", "stack", "against", "ratio", "quartiles", "at least", "verdict")]
+    lines = [("row", "workload", "stack", "against", "of", "ratio", "quartiles", "bar", "verdict")]
     for bar in result.suite.bars:
         verdict = result.verdicts[bar.name]
-        against = titles[verdict.peer] if verdict.peer else " or ".join(titles[peer] for peer in bar.peers)
+        against = titles[verdict.peer] if verdict.peer else " or ".join(titles[peer] for peer in bar.peers) or "-"
         ratio, quartiles = _figures(verdict)
         lines.append(
             (
@@ -119,9 +121,10 @@ def _bar_table(result: Result) -> str:
                 workloads[bar.workload],
                 titles[bar.stack],
                 against,
+                bar.metric,
                 ratio,
                 quartiles,
-                f"{bar.at_least:.2f}",
+                _bound("at least", bar.at_least) or _bound("at most", bar.at_most) or "-",
                 verdict.status.value,
             )
         )
@@ -131,12 +134,17 @@ def _bar_table(result: Result) -> str:
 def _limit_table(result: Result) -> str:
     if not result.suite.limits:
         return ""
-    lines = [("row", "figure", "unit", "median", "quartiles", "below", "verdict")]
+    lines = [("row", "figure", "unit", "median", "quartiles", "bar", "verdict")]
     for limit in result.suite.limits:
         verdict = result.verdicts[limit.name]
         median, quartiles = _figures(verdict)
-        lines.append((limit.name, limit.title, limit.unit, median, quartiles, f"{limit.below:g}", verdict.status.value))
+        bar = _bound("below", limit.below) or _bound("at least", limit.at_least) or "-"
+        lines.append((limit.name, limit.title, limit.unit, median, quartiles, bar, verdict.status.value))
     return align(lines)
+
+
+def _bound(words: str, value: float | None) -> str:
+    return "" if value is None else f"{words} {value:g}"
 
 
 def _figures(verdict: Verdict) -> tuple[str, str]:

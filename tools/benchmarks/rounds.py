@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from orionfs.tools.benchmarks import fio
 from orionfs.tools.benchmarks.server import cpu_ns
-from orionfs.tools.benchmarks.suite import NotMeasured, Setting, Stack, Suite, Target, Workload
+from orionfs.tools.benchmarks.suite import Metric, NotMeasured, Setting, Stack, Suite, Target, Workload
 from orionfs.units import MIB
 
 #: fio's own start and end, far beyond what a burst needs; a file that hangs must not hang the benchmark.
@@ -30,8 +30,22 @@ class Samples:
 
     def rates(self, workload: Workload, stack: str) -> list[float]:
         """Bytes or operations per second, in the order of the rounds."""
-        bursts = self.bursts.get((workload.name, stack), [])
-        return [burst.bytes_per_second if workload.in_bytes else burst.operations_per_second for burst in bursts]
+        return self.figures(workload, stack, "rate")
+
+    def figures(self, workload: Workload, stack: str, metric: Metric) -> list[float]:
+        """What *metric* asks for, in the order of the rounds; latencies are microseconds."""
+        return [_figure(burst, workload, metric) for burst in self.bursts.get((workload.name, stack), [])]
+
+
+def _figure(burst: fio.Burst, workload: Workload, metric: Metric) -> float:
+    if metric == "median latency":
+        return burst.median_us
+    if metric == "p99 latency":
+        return burst.p99_us
+    if metric == "company":
+        assert burst.company is not None, "a row about company that its stack does not have"
+        return burst.company
+    return burst.bytes_per_second if workload.in_bytes else burst.operations_per_second
 
 
 def balanced(items: Sequence[Item], index: int) -> list[Item]:
@@ -48,8 +62,10 @@ def balanced(items: Sequence[Item], index: int) -> list[Item]:
     return order[::-1] if index // max(count, 1) % 2 else order
 
 
-def missing(stack: Stack) -> str:
+def missing(stack: Stack, setting: Setting) -> str:
     """The sentence that says what *stack* lacks on this machine; empty if nothing."""
+    if stack.on_disk and setting.disk is None:
+        return "there is no folder on a disk: name one with --disk"
     for program, package in stack.programs.items():
         if shutil.which(program) is None:
             return f"{program} is not installed: apt-get install {package}"
@@ -67,7 +83,7 @@ def start_stacks(
     """
     targets = {}
     for stack in suite.stacks:
-        reason = missing(stack)
+        reason = missing(stack, setting)
         if reason:
             samples.failed[stack.name] = reason
             continue
@@ -100,13 +116,14 @@ def measure_rounds(
     All stacks of one workload follow each other before the next workload, so that the bursts that a ratio compares lie
     within seconds.  A stack that fails is noted, its bursts are dropped, and the rounds go on without it.
     """
+    stacks = {stack.name: stack for stack in suite.stacks}
     for index in range(rounds):
         for workload in suite.workloads:
             tell(f"round {index + 1} of {rounds}: {workload.title}")
             up = [name for name in suite.stacks_for(workload) if name in targets and name not in samples.failed]
             for name in balanced(up, index):
                 try:
-                    burst = measure(workload, targets[name], setting, seed=index + 1)
+                    burst = measure(workload, stacks[name], targets[name], setting, seed=index + 1)
                 except NotMeasured as error:
                     samples.failed[name] = str(error)
                     continue
@@ -115,11 +132,21 @@ def measure_rounds(
         del samples.bursts[key]
 
 
-def measure(workload: Workload, target: Target, setting: Setting, *, seed: int) -> fio.Burst:
-    """One burst with the servers' CPU per operation.  Raises NotMeasured if fio or a server fails."""
+def measure(workload: Workload, stack: Stack, target: Target, setting: Setting, *, seed: int) -> fio.Burst:
+    """One burst, beside the stack's company if it has one.  Raises NotMeasured if fio, a server or the company fails.
+
+    The servers' CPU per operation is without the ramp of *workload*, whose part is taken to be as large as its time.
+    """
     argv = fio.command(workload, target.file, size=setting.size, seed=seed, burst_ms=setting.burst_ms)
     before = cpu_ns(target.pids)
-    burst = fio.run(argv, timeout_s=BURST_TIMEOUT_S)
+    if stack.company is None:
+        burst = fio.run(argv, timeout_s=BURST_TIMEOUT_S)
+    else:
+        with stack.company(target) as company:
+            burst = fio.run(argv, timeout_s=BURST_TIMEOUT_S, meanwhile=company.begin)
+            # What a job beside the requests costs is no cost of the requests.
+            return replace(burst, company=company.rate())
     if not target.pids:
         return burst
-    return replace(burst, cpu_us=(cpu_ns(target.pids) - before) / burst.operations / 1000)
+    spent_us = (cpu_ns(target.pids) - before) / 1000 * setting.burst_ms / (setting.burst_ms + workload.ramp_ms)
+    return replace(burst, cpu_us=spent_us / burst.operations)

@@ -6,7 +6,7 @@ from orionfs.tools.benchmarks.btrfs import btrfs
 from orionfs.tools.benchmarks.daemon import limits
 from orionfs.tools.benchmarks.nbd import NBDFUSE
 from orionfs.tools.benchmarks.null import NULL
-from orionfs.tools.benchmarks.orion import orion
+from orionfs.tools.benchmarks.orion import BARE, Shape, orion
 from orionfs.tools.benchmarks.qemu import qemu
 from orionfs.tools.benchmarks.suite import Bar, Suite, Workload
 from orionfs.units import KIB, MIB
@@ -17,13 +17,13 @@ SUITE = Suite(
     name="spine",
     conditions=(
         "all stacks up at once over tmpfs, each file written once before the first round, fio with O_DIRECT",
-        "OrionFS over 4 members, chunk 64 KiB; qemu and nbdkit over one raw file",
+        "OrionFS over 4 members, chunk 64 KiB, neither journal nor bitmap; qemu and nbdkit over one raw file",
         "btrfs over 4 loop devices as mkfs makes it (64 KiB stripes, copy-on-write, checksums), metadata RAID 1",
         "figures are medians over the rounds; a ratio is the median of the ratios within each round",
     ),
     stacks=(
-        orion("raid0", 4),
-        orion("raid5", 4),
+        orion("orionfs-raid0", Shape("raid0", 4)),
+        orion("orionfs-raid5", Shape("raid5", 4, BARE)),
         qemu("threads"),
         qemu("io_uring"),
         NBDFUSE,

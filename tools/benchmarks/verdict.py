@@ -12,12 +12,16 @@ ROUNDS_FOR_A_VERDICT = 7
 
 
 class Status(StrEnum):
-    """What became of a row.  Only MET counts as met: a bar that cannot be measured is not."""
+    """What became of a row.  Only MET counts as met: a bar that cannot be measured is not.
+
+    INFORMATION is the one that is not counted at all: there was nothing to reach.
+    """
 
     MET = "met"
     SHORT = "SHORT"
     NOT_MEASURED = "not measured"
     NO_VERDICT = "too few rounds"
+    INFORMATION = "for information"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +52,42 @@ def spread(samples: Sequence[float]) -> Spread:
     return Spread(median, low, high, len(samples))
 
 
-def best_peer(peers: Mapping[str, Sequence[float]]) -> str:
-    """The peer with the highest median; the better of two is one peer, not the better of each round."""
-    return max(peers, key=lambda name: statistics.median(peers[name]))
+def best_peer(peers: Mapping[str, Sequence[float]], *, lower: bool = False) -> str:
+    """The peer with the highest median (the *lower*: lowest); the better of two is one peer, not of each round."""
+    choose = min if lower else max
+    return choose(peers, key=lambda name: statistics.median(peers[name]))
 
 
-def judge_ratio(ours: Sequence[float], peers: Mapping[str, Sequence[float]], at_least: float) -> Verdict:
-    """Judge our rates against the best peer's, round by round.
+def judge_ratio(
+    ours: Sequence[float],
+    peers: Mapping[str, Sequence[float]],
+    at_least: float | None,
+    at_most: float | None = None,
+    *,
+    lower: bool = False,
+) -> Verdict:
+    """Judge our figures against the best peer's, round by round; *lower*: the lower figure is the better one.
 
     Samples at the same index were taken side by side in one round, so whatever slowed the machine then cancels out.
-    Raises ValueError if the numbers of rounds differ.
+    Without *peers* our own figures are judged.  Raises ValueError if the numbers of rounds differ.
     """
-    peer = best_peer(peers)
-    ratios = [our / their for our, their in zip(ours, peers[peer], strict=True)]
-    figure = spread(ratios)
+    peer = best_peer(peers, lower=lower) if peers else ""
+    figures = [our / their for our, their in zip(ours, peers[peer], strict=True)] if peers else ours
+    figure = spread(figures)
+    if at_least is None and at_most is None:
+        return Verdict(Status.INFORMATION, figure, peer)
     if figure.count < ROUNDS_FOR_A_VERDICT:
         return Verdict(
             Status.NO_VERDICT, figure, peer, f"{figure.count} of the {ROUNDS_FOR_A_VERDICT} rounds that a verdict needs"
         )
-    return Verdict(Status.MET if figure.median >= at_least else Status.SHORT, figure, peer)
+    reached = (at_least is None or figure.median >= at_least) and (at_most is None or figure.median <= at_most)
+    return Verdict(Status.MET if reached else Status.SHORT, figure, peer)
 
 
-def judge_limit(samples: Sequence[float], below: float) -> Verdict:
-    """Judge a figure whose median has to stay below a limit."""
+def judge_limit(samples: Sequence[float], below: float | None, at_least: float | None = None) -> Verdict:
+    """Judge a figure whose median has to stay below a limit, or to reach one."""
     figure = spread(samples)
-    return Verdict(Status.MET if figure.median < below else Status.SHORT, figure)
+    if below is None and at_least is None:
+        return Verdict(Status.INFORMATION, figure)
+    reached = (below is None or figure.median < below) and (at_least is None or figure.median >= at_least)
+    return Verdict(Status.MET if reached else Status.SHORT, figure)
