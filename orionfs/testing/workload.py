@@ -7,7 +7,7 @@ A workload is drawn once, as data, so that a failing one can be printed, shrunk 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -27,7 +27,7 @@ IDLE_S = 0.5
 
 
 class Step(NamedTuple):
-    """One request; ``offset`` and ``length`` are bytes, 0 for ``flush`` and ``idle``."""
+    """One request; ``offset`` and ``length`` are bytes, 0 for ``flush``, ``idle`` and ``manage``."""
 
     kind: str
     offset: int = 0
@@ -37,18 +37,21 @@ class Step(NamedTuple):
 Round = tuple[Step, ...]
 
 
-def draw(generator: random.Random, geometry: Geometry, count: int, *, together: int = 3) -> list[Round]:
+def draw(
+    generator: random.Random, geometry: Geometry, count: int, *, together: int = 3, managing: int = 0
+) -> list[Round]:
     """About *count* steps for a device of that *geometry*, up to *together* of them at a time.
 
-    Offsets come back to a few hot places, lengths are what matters to a striped device: one block, parts of a chunk, a
-    whole stripe, several.
+    *managing* is the weight of ``manage`` steps beside :data:`WEIGHTS`.  Offsets come back to a few hot places, lengths
+    are what matters to a striped device: one block, parts of a chunk, a whole stripe, several.
     """
     hot = [_place(generator, geometry) for _ in range(3)]
+    weights = {**WEIGHTS, "manage": managing} if managing else WEIGHTS
     rounds: list[Round] = []
     drawn = 0
     while drawn < count:
         size = 1 if generator.random() < 0.5 else generator.randint(1, together)
-        rounds.append(tuple(_step(generator, geometry, hot) for _ in range(size)))
+        rounds.append(tuple(_step(generator, geometry, hot, weights) for _ in range(size)))
         drawn += size
     return rounds
 
@@ -57,9 +60,9 @@ def _place(generator: random.Random, geometry: Geometry) -> int:
     return generator.randrange(geometry.size // geometry.logical_block) * geometry.logical_block
 
 
-def _step(generator: random.Random, geometry: Geometry, hot: Sequence[int]) -> Step:
-    kind = generator.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    if kind in {"flush", "idle"}:
+def _step(generator: random.Random, geometry: Geometry, hot: Sequence[int], weights: Mapping[str, int]) -> Step:
+    kind = generator.choices(list(weights), list(weights.values()))[0]
+    if kind in {"flush", "idle", "manage"}:
         return Step(kind)
     block = geometry.logical_block
     width = geometry.stripe_width or 4 * geometry.preferred_io
@@ -83,7 +86,8 @@ class User:
 
     ``errors`` holds the requests that failed: what that means is for the campaign to say.  ``acknowledged`` counts the
     flushes that came back, ``writes`` the writes that did.  ``impatience`` is the chance that a request is cancelled
-    after a few checkpoints; ``cancelled`` counts those that really were.
+    after a few checkpoints; ``cancelled`` counts those that really were.  ``manage`` does the ``manage`` steps: what an
+    administrator does to the device, told whether anything else goes on at the same time.
     """
 
     simulation: Simulation
@@ -91,6 +95,7 @@ class User:
     oracle: Oracle
     errors: list[tuple[Step, DeviceError]] = field(default_factory=list)
     impatience: float = 0.0
+    manage: Callable[[bool], Awaitable[None]] | None = None
     acknowledged: int = 0
     writes: int = 0
     cancelled: int = 0
@@ -102,7 +107,10 @@ class User:
         """Do it all.  Violations that reads find are raised."""
         for steps in rounds:
             if len(steps) == 1:
-                await self.step(steps[0])
+                if steps[0].kind == "manage" and self.manage is not None:
+                    await self.manage(False)
+                else:
+                    await self.step(steps[0])
                 continue
             async with trio.open_nursery() as nursery:
                 for step in steps:
@@ -111,6 +119,10 @@ class User:
     async def step(self, step: Step) -> None:
         """One request; its DeviceError is recorded."""
         self.simulation.trace("step", *step)
+        if step.kind == "manage":
+            if self.manage is not None:
+                await self.manage(True)
+            return
         if self._random.random() >= self.impatience:
             await self._attempt(step)
             return

@@ -1,6 +1,7 @@
 """Campaigns over arrays: power cuts, kills, second cuts, members that fail; and the verdict that each state deserves.
 
-``python -m tests.sim.array_cuts SEED LEVEL [FAULT [IMPATIENCE]]`` runs everything about one seed again, exhaustively.
+``python -m tests.sim.array_cuts SEED LEVEL [FAULT [IMPATIENCE [MANAGING]]]`` runs everything about one seed again,
+exhaustively.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def run(
     sets: int = 2,
     patch: Callable[[Any], None] | None = None,
     impatience: float = 0.0,
+    managing: int = 0,
 ) -> Life:
     """One life of an array drawn from *seed*, with *plan*'s fault, cut at every *every*-th point; each state judged.
 
@@ -77,12 +79,12 @@ def run(
 
     Raises Violation with the whole story and the command that tells it again.
     """
-    subject = replace(subjects.draw(seed, level), patch=patch)
-    command = f"python -m tests.sim.array_cuts {seed} {level} {plan or '-'} {impatience}"
+    subject = replace(subjects.draw(seed, level, spares=2 if managing else 0), patch=patch)
+    command = f"python -m tests.sim.array_cuts {seed} {level} {plan or '-'} {impatience} {managing}"
     generator = random.Random(f"cuts/{seed}")
     life, wreck = None, None
     try:
-        life = live(seed, subject, plan, tally, impatience)
+        life = live(seed, subject, plan, tally, impatience, managing)
         check_errors(life, plan)
         points = life.points[generator.randrange(every) :: every]
         states = chain(campaign.wrecks(points, generator, per_point), campaign.kills(points))
@@ -94,7 +96,7 @@ def run(
     return life
 
 
-def live(seed: int, subject: Any, plan: Plan | None, tally: Tally, impatience: float = 0.0) -> Life:
+def live(seed: int, subject: Any, plan: Plan | None, tally: Tally, impatience: float = 0.0, managing: int = 0) -> Life:
     """The life that *seed* stands for; counts it and the faults that it met."""
     faults = []
 
@@ -104,9 +106,11 @@ def live(seed: int, subject: Any, plan: Plan | None, tally: Tally, impatience: f
             faults.append(sim.machine.fail(kinds, at=at, error=error, disk=disk, forever=forever))
 
     steps = random.Random(f"steps/{seed}").randint(*STEPS)
-    life = campaign.live(seed, subject, steps, prepare=prepare, impatience=impatience)
+    life = campaign.live(seed, subject, steps, prepare=prepare, impatience=impatience, managing=managing)
     tally.add(life)
     tally.count("requests cancelled", life.cancelled)
+    for what in life.managed:
+        tally.count(f"managed: {what.split()[2]}")
     for fault in faults:
         tally.count("faults met", fault.hits)
         tally.count(f"lives that met {fault.error.__name__}", bool(fault.hits))
@@ -116,9 +120,9 @@ def live(seed: int, subject: Any, plan: Plan | None, tally: Tally, impatience: f
 def check_errors(life: Life, plan: Plan | None) -> None:
     """While redundancy holds, users see no error; a full backing store is the exception, and is called by its name."""
     for step, error in life.errors:
-        if plan is None:
+        if plan is None and not life.managed:
             raise Violation(f"{step} failed without a fault: {error!r}")
-        if life.subject.redundant and not (plan.error is NoSpace and isinstance(error, NoSpace)):
+        if life.subject.redundant and not (plan and plan.error is NoSpace and isinstance(error, NoSpace)):
             raise Violation(f"{step} failed although redundancy holds: {error!r}")
 
 
@@ -184,9 +188,19 @@ def remove(life: Life, wreck: Wreck, removed: frozenset[str], recovery: Recovery
 
 def main(arguments: Sequence[str]) -> None:
     tally = Tally()
-    seed, level, plan, impatience = [*arguments, *("0", "raid5", "-", "0")[len(arguments) :]]
+    seed, level, plan, impatience, managing = [*arguments, *("0", "raid5", "-", "0", "0")[len(arguments) :]]
     fault = None if plan == "-" else Plan.parse(plan)
-    run(int(seed), level, tally, plan=fault, per_point=None, thorough=1, sets=64, impatience=float(impatience))
+    run(
+        int(seed),
+        level,
+        tally,
+        plan=fault,
+        per_point=None,
+        thorough=1,
+        sets=64,
+        impatience=float(impatience),
+        managing=int(managing),
+    )
     print(tally)
 
 

@@ -50,8 +50,8 @@ class Events:
 class ArraySubject:
     """An array of *level* with members whose data areas have these *sizes* (bytes).
 
-    ``absent`` are left out at assembly; ``force`` insists.  ``patch`` is called with each array that is made, to plant
-    a bug.
+    There are *spares* disks more, that nobody has added yet.  ``absent`` are left out at assembly; ``force`` insists.
+    ``patch`` is called with each array that is made, to plant a bug.
     """
 
     level: str
@@ -61,6 +61,7 @@ class ArraySubject:
     logical_block: int = SECTOR
     consistency: str = "resync"
     whole_stripes: str = "in-place"
+    spares: int = 0
     disk_letter: str = "d"
     absent: frozenset[str] = frozenset()
     force: bool = False
@@ -101,14 +102,14 @@ class ArraySubject:
     def make_disks(self, sim: Simulation) -> list[SimDisk]:
         return [
             SimDisk(f"{self.disk_letter}{slot}", DATA + size, machine=sim.machine, logical_block=self.logical_block)
-            for slot, size in enumerate(self.sizes)
+            for slot, size in enumerate((*self.sizes, *[max(self.sizes)] * self.spares))
         ]
 
     async def create(self, sim: Simulation, disks: Sequence[SimDisk]) -> None:
         level = LEVELS[self.level]
         layout = level.layouts[self.layout or level.default_layout]
         spec = MdSpec(level.md_level, "sim", layout, self.chunk // SECTOR)
-        await create_array(disks, spec=spec, environment=sim.environment, freshly_made=True)
+        await create_array(disks[: len(self.sizes)], spec=spec, environment=sim.environment, freshly_made=True)
 
     async def start(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
         """The array, with nothing running in the background yet."""
@@ -116,8 +117,17 @@ class ArraySubject:
             Source(disk.name, None, "it is not there") if disk.name in self.absent else Source(disk.name, disk)
             for disk in disks
         ]
+        members, spares = sources[: len(self.sizes)], sources[len(self.sizes) :]
         events = Events(sim)
-        array = await assemble("sim", sources, environment=sim.environment, events=events, force=self.force)
+        array = await assemble(
+            "sim",
+            members,
+            spares=spares,
+            environment=sim.environment,
+            events=events,
+            force=self.force,
+            consistency=self.consistency,
+        )
         array.sim_events = events
         if self.patch is not None:
             self.patch(array)
@@ -132,7 +142,8 @@ class ArraySubject:
     async def settle(self, sim: Simulation, device: Any) -> None:
         clock = sim.environment.clock
         end = clock.monotonic() + PATIENCE_S
-        while device._engine.sync.needed and device._engine.can_sync:
+        engine, roster = device.engine, device.roster
+        while (engine.sync.needed and engine.can_sync) or roster.filling() is not None or device.spare_wanted():
             if clock.monotonic() > end:
                 raise Violation(f"the resync does not end: {device.describe().details}")
             await clock.sleep(0.05)

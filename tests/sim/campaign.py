@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,8 @@ from orionfs.testing.simdisk import SimDisk, after_cut, after_kill
 from orionfs.testing.simulation import Simulation
 from orionfs.testing.workload import Round, Step, User
 from orionfs.units import SECTOR
+
+from .operator import Operator
 
 
 class Subject(Protocol):
@@ -70,7 +72,7 @@ class Recorder:
 
 @dataclass
 class Life:
-    """One recorded life."""
+    """One recorded life.  ``managed`` is what its administrator did."""
 
     seed: int
     subject: Any
@@ -80,6 +82,7 @@ class Life:
     errors: list[tuple[Step, DeviceError]]
     acknowledged: int
     cancelled: int
+    managed: list[str]
 
 
 def live(
@@ -90,28 +93,55 @@ def live(
     prepare: Callable[[Simulation], None] | None = None,
     rounds: Any = None,
     impatience: float = 0.0,
+    managing: int = 0,
 ) -> Life:
-    """Run a random workload on a new device and record its cut points; *prepare* may plan faults."""
+    """Run a random workload on a new device and record its cut points; *prepare* may plan faults.
+
+    *managing* is the weight of the steps of an administrator.
+    """
 
     async def main(sim: Simulation) -> Life:
         disks = subject.make_disks(sim)
         await subject.create(sim, disks)
-        async with subject.open(sim, disks) as device:
+        async with AsyncExitStack() as stack:
+
+            async def start() -> Any:
+                for disk in disks:
+                    disk.reopen()
+                return await stack.enter_async_context(subject.open(sim, disks))
+
+            async def restart() -> None:
+                await stack.aclose()
+                user.device = await start()
+
+            device = await start()
             oracle = Oracle(device.geometry.size // SECTOR, sim.machine.next_tick)
-            work = rounds or workload.draw(sim.random("workload"), device.geometry, steps)
+            work = rounds or workload.draw(sim.random("workload"), device.geometry, steps, managing=managing)
             recorder = Recorder(sim, disks)
             if prepare is not None:
                 prepare(sim)
             user = User(sim, device, oracle, impatience=impatience)
+            operator = Operator(sim, disks, lambda: user.device, restart)
+            user.manage = operator.act
             await user.work(work)
             user.impatience = 0
             await user.step(Step("read", 0, device.geometry.size))
             try:
-                await device.aclose()
+                await user.device.aclose()
             except DeviceError as error:
                 user.errors.append((Step("close"), error))
         recorder.keep()
-        return Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged, user.cancelled)
+        return Life(
+            seed,
+            subject,
+            work,
+            oracle,
+            recorder.points,
+            user.errors,
+            user.acknowledged,
+            user.cancelled,
+            operator.done,
+        )
 
     life = simulation.run(seed, main).value
     assert life is not None
@@ -264,6 +294,7 @@ def explain(life: Life, wreck: Wreck | None, error: BaseException) -> str:
     """The failure, and the history that leads to it."""
     lines = [f"{type(error).__name__}: {error}", "workload:"]
     lines += [f"  {', '.join(f'{kind} {offset}+{length}' for kind, offset, length in steps)}" for steps in life.rounds]
+    lines += [f"managed at {what}" for what in life.managed]
     if wreck is not None:
         lines.append(f"cut at operation {wreck.point.operation} (tick {wreck.point.tick}), {wreck.label}; un-flushed:")
         lines += [

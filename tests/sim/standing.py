@@ -171,6 +171,7 @@ def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) 
     lost = [state.name for state in states if state.name in absent]
     spares = []
     partial: dict[str, int] = {}
+    stand_ins: dict[int, str] = {}
     for name, mark in marks.items():
         roles = {account.role_of(mark.number) for account in newest}
         own = mark.role_of(mark.number)
@@ -179,12 +180,19 @@ def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) 
             spares.append(name)
         elif role >= _NO_SLOT or mark.events < events - 1:
             lost.append(name)
-        elif mark.features & (_RECOVERING | _REPLACEMENT):
+        elif mark.features & _RECOVERING:
             partial[name] = mark.recovered
+        elif own == role and mark.features & _REPLACEMENT:
+            stand_ins[role] = name
         elif own == role:
             holders[role] = name
         else:
             lost.append(name)
+    for role, name in stand_ins.items():  # a replacement that is complete
+        if holders[role] is None:
+            holders[role] = name
+        else:
+            partial[name] = _DONE
     return Standing(
         events,
         any(mark.resync_offset != _DONE for mark in newest),

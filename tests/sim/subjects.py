@@ -13,8 +13,8 @@ from .arrays import DATA, REDUNDANT, ArraySubject
 from .nested import NestedSubject
 
 
-def draw(seed: int, level: str | None = None) -> Any:
-    """A toy array, all of it drawn from *seed*."""
+def draw(seed: int, level: str | None = None, *, spares: int = 0) -> Any:
+    """A toy array, all of it drawn from *seed*, with disks for *spares* spares."""
     generator = random.Random(f"subject/{seed}")
     name = level or generator.choice(sorted(LEVELS))
     if name == "raid50":
@@ -26,7 +26,7 @@ def draw(seed: int, level: str | None = None) -> Any:
     sizes = _sizes(generator, name, chunk)
     if name in REDUNDANT:  # the surplus of larger members is not used
         sizes = [size + generator.choice((0, 0, 4 * KIB)) for size in sizes]
-    return ArraySubject(name, layout, chunk, tuple(sizes), block)
+    return ArraySubject(name, layout, chunk, tuple(sizes), block, spares=spares)
 
 
 def _sizes(generator: random.Random, level: str, chunk: int) -> list[int]:
