@@ -6,10 +6,10 @@ an earlier attempt was cut off before there was an array.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import trio
 
@@ -23,7 +23,7 @@ from orionfs.backends.create import create_file
 from orionfs.backends.opening import CutShort
 from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import opening_order
-from orionfs.config.spec import DEFAULT_CHUNK, ArraySpec, Spec
+from orionfs.config.spec import DEFAULT_CHUNK, JBOD, MISSING, ArraySpec, Spec
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import ConfigError, NotFound, Refused
@@ -32,6 +32,7 @@ from orionfs.monitor.events import EventLog
 from orionfs.units import MIB, SECTOR
 
 Action = Literal["created", "exists"]
+Noun = Literal["member", "spare"]
 #: What a member is before anything is done: not there, all zeros, one of an array, or left by an attempt that was cut.
 State = Literal["missing", "empty", "member", "prepared"]
 
@@ -43,82 +44,116 @@ class Step:
     """One thing that was done, or was found done.  ``size`` is bytes."""
 
     action: Action
-    kind: Literal["member", "array"]
+    kind: Literal["member", "spare", "array"]
     name: str
     size: int = 0
 
 
-async def initialize(spec: Spec, environment: Environment, *, dry_run: bool = False) -> list[Step]:
-    """Make the missing members and arrays of *spec*; what was done, inner arrays first.  Idempotent.
+async def initialize(
+    spec: Spec,
+    environment: Environment,
+    *,
+    dry_run: bool = False,
+    only: Collection[str] | None = None,
+    running: Mapping[str, StorageDevice] | None = None,
+) -> list[Step]:
+    """Make the missing members, spares and arrays of *spec*; what was done, inner arrays first.  Idempotent.
 
-    With *dry_run*, what would be done.  Raises :class:`~orionfs.errors.Refused` for members that hold other data and
-    for an array of which only some members are there, :class:`~orionfs.errors.ConfigError` for a missing member whose
-    size nobody said, for two that are one file, and for what cannot be a member; nothing was changed then.
+    With *dry_run*, what would be done.  *only* names the arrays to look at, if not all; *running* has those that are in
+    use already, which stay the caller's.
+
+    Raises :class:`~orionfs.errors.Refused` for members that hold other data and for an array of which only some members
+    are there, :class:`~orionfs.errors.ConfigError` for a missing member whose size nobody said, for two that are one
+    file, and for what cannot be a member; nothing was changed then.
     """
     refuse_aliases(spec)
-    work = _Initialization(spec, environment)
-    plans: dict[str, list[State]] = {}
-    for array in opening_order(spec):
+    work = _Initialization(spec, environment, running or {})
+    arrays = [array for array in opening_order(spec) if only is None or array.name in only]
+    plans: dict[str, Plan] = {}
+    for array in arrays:
         plans[array.name] = await work.survey(array, plans)
     steps: list[Step] = []
-    for array in opening_order(spec):
-        states = plans[array.name]
-        if all(state == "member" for state in states):
-            steps.append(Step("exists", "array", array.name))
-        else:
-            steps += _planned(array, states) if dry_run else await work.make(array, states)
+    for array in arrays:
+        steps += _planned(array, plans[array.name]) if dry_run else await work.make(array, plans[array.name])
     return steps
 
 
-def _planned(array: ArraySpec, states: list[State]) -> list[Step]:
-    files = [member for member, state in zip(array.members, states, strict=True) if state == "missing"]
-    steps = [Step("created", "member", member, array.member_size or 0) for member in files]
-    return [*steps, Step("created", "array", array.name)]
+class Plan(NamedTuple):
+    """What was found: for each member that the array names, and each spare, what it is."""
+
+    members: list[State]
+    spares: list[State]
+
+    @property
+    def exists(self) -> bool:
+        """Whether the array is there, as a whole."""
+        return all(state == "member" for state in self.members)
+
+
+def _planned(array: ArraySpec, plan: Plan) -> list[Step]:
+    labels = [*(member for _index, member in array.present), *array.spares]
+    missing = [label for label, state in zip(labels, [*plan.members, *plan.spares], strict=True) if state == "missing"]
+    steps = [
+        Step("created", "spare" if label in array.spares else "member", label, array.member_size or 0)
+        for label in missing
+    ]
+    return [*steps, Step("exists" if plan.exists else "created", "array", array.name)]
 
 
 class _Initialization:
     """One run over one configuration."""
 
-    def __init__(self, spec: Spec, environment: Environment) -> None:
+    def __init__(self, spec: Spec, environment: Environment, running: Mapping[str, StorageDevice]) -> None:
         self._spec = spec
         self._environment = environment
+        self._running = running
         self._events = EventLog(environment.clock)
 
-    async def survey(self, array: ArraySpec, plans: dict[str, list[State]]) -> list[State]:
+    async def survey(self, array: ArraySpec, plans: Mapping[str, Plan]) -> Plan:
         """What the members of *array* are; raises unless the array exists whole or can be made.
 
         *plans* has the arrays that are inside of it.
         """
-        states = [await self._state(array, position, plans) for position in range(len(array.members))]
-        if "prepared" in states:  # it never started, so it never held anything
-            return states
-        lone = [member for member, state in zip(array.members, states, strict=True) if state != "member"]
+        states = [
+            await self._state(array, member, "member", array.line_of_member(index), plans)
+            for index, member in array.present
+        ]
+        spares = [
+            await self._state(array, spare, "spare", array.line_of_spare(index), plans)
+            for index, spare in enumerate(array.spares)
+        ]
+        plan = Plan(states, spares)
+        if "prepared" in states or array.level == JBOD:  # it never started, so it never held anything
+            return plan
+        lone = [member for (_index, member), state in zip(array.present, states, strict=True) if state != "member"]
         if "member" in states and lone:
             problem = "is missing" if "missing" in states else "is empty"
             message = f"array {array.name}: {lone[0]} {problem} while other members already belong to an array"
             hint = "put the right file back, or mount without it; if nothing is stored there, remove the other members"
             raise Refused(message, hint=hint)
-        return states
+        if lone and MISSING in array.members:
+            message = f"array {array.name} cannot be made with a slot that is {MISSING}"
+            raise self._config_error(array.line_of_member(array.members.index(MISSING)), message, "name every member")
+        return plan
 
-    async def _state(self, array: ArraySpec, position: int, plans: dict[str, list[State]]) -> State:
-        member = array.members[position]
-        inner = self._spec.array(member)
-        if inner is not None and any(state != "member" for state in plans[inner.name]):
+    async def _state(self, array: ArraySpec, label: str, noun: Noun, line: int, plans: Mapping[str, Plan]) -> State:
+        inner = self._spec.array(label) if noun == "member" else None
+        if inner is not None and inner.name in plans and not plans[inner.name].exists:
             return "empty"  # it will be made, and a new array reads as zeros
-        if inner is None and path_of(member, self._spec.folder) is None:
-            message = f"member {member} of {array.name} keeps nothing, so no array can be made on it"
-            raise self._config_error(array, position, message, "name a file or a block device")
+        if inner is None and path_of(label, self._spec.folder) is None and array.level != JBOD:
+            message = f"{noun} {label} of {array.name} keeps nothing, so no array can be made on it"
+            raise self._config_error(line, message, "name a file or a block device")
         try:
-            async with self._device(member, _LOOK_ONLY) as device:
-                return await self._examine(array, member, device)
+            async with self._device(label, _LOOK_ONLY) as device:
+                return "member" if array.level == JBOD else await self._examine(array, label, device)
         except NotFound as error:
             if inner is not None or isinstance(error, SuperblockError):
                 raise
         except (ConfigError, CutShort) as error:
-            raise self._config_error(array, position, error.message, error.hint) from error
+            raise self._config_error(line, error.message, error.hint) from error
         if array.member_size is None:
-            message = f"member {member} of {array.name} does not exist, and nothing says how large to make it"
-            raise self._config_error(array, position, message, 'add a line such as member_size = "256MiB"')
+            message = f"{noun} {label} of {array.name} does not exist, and nothing says how large to make it"
+            raise self._config_error(line, message, 'add a line such as member_size = "256MiB"')
         return "missing"
 
     async def _examine(self, array: ArraySpec, member: str, device: StorageDevice) -> State:
@@ -136,14 +171,23 @@ class _Initialization:
         message = f"array {array.name}: {member} {reason}, and nothing is ever made over existing data"
         raise Refused(message, hint="name other members, or remove that one yourself")
 
-    async def make(self, array: ArraySpec, states: list[State]) -> list[Step]:
-        """Create what *states* says is missing, then the array."""
+    async def make(self, array: ArraySpec, plan: Plan) -> list[Step]:
+        """Create what *plan* says is missing, then the array."""
         steps = []
-        for member, state in zip(array.members, states, strict=True):
+        for (_index, member), state in zip(array.present, plan.members, strict=True):
             if state == "missing":
-                steps.append(await self._make_file(array, member))
+                steps.append(await self._make_file(array, "member", member))
+        for spare, state in zip(array.spares, plan.spares, strict=True):
+            if state == "missing":
+                steps.append(await self._make_file(array, "spare", spare))
+        if plan.exists:
+            return [*steps, Step("exists", "array", array.name)]
+        if array.level != JBOD:
+            await self._make_array(array, redo="prepared" in plan.members)
+        return [*steps, Step("created", "array", array.name)]
+
+    async def _make_array(self, array: ArraySpec, *, redo: bool) -> None:
         options = OpenOptions(direct=array.direct)
-        redo = "prepared" in states
         async with AsyncExitStack() as stack:
             devices = [await stack.enter_async_context(self._device(member, options)) for member in array.members]
             for member, device in zip(array.members, devices, strict=True):
@@ -156,10 +200,9 @@ class _Initialization:
                 freshly_made=not redo,
                 replace=redo,
             )
-        return [*steps, Step("created", "array", array.name)]
 
-    async def _make_file(self, array: ArraySpec, member: str) -> Step:
-        path = path_of(member, self._spec.folder)
+    async def _make_file(self, array: ArraySpec, noun: Noun, label: str) -> Step:
+        path = path_of(label, self._spec.folder)
         size = array.member_size
         assert path is not None, "the survey refuses members without a path"
         assert size is not None, "the survey refuses missing members without a size"
@@ -169,7 +212,7 @@ class _Initialization:
         finally:
             worker.close()
         await create_file(path, size, self._environment)
-        return Step("created", "member", member, size)
+        return Step("created", noun, label, size)
 
     @asynccontextmanager
     async def _device(self, member: str, options: OpenOptions) -> AsyncIterator[StorageDevice]:
@@ -178,20 +221,21 @@ class _Initialization:
             yield await self._open(member, options, stack)
 
     async def _open(self, member: str, options: OpenOptions, stack: AsyncExitStack) -> StorageDevice:
+        if member in self._running:
+            return self._running[member]
         inner = self._spec.array(member)
         if inner is None:
             device = await open_backend(member, base=self._spec.folder, options=options, environment=self._environment)
             stack.push_async_callback(_close, device)
             return device
-        sources = [Source(name, await self._open(name, options, stack)) for name in inner.members]
+        sources = [Source(name, await self._open(name, options, stack)) for _index, name in inner.present]
         array = await assemble(
             inner.name, sources, environment=self._environment, events=self._events, read_only=options.read_only
         )
         stack.push_async_callback(_close, array)
         return array
 
-    def _config_error(self, array: ArraySpec, position: int, message: str, hint: str) -> ConfigError:
-        line = array.line_of_member(position)
+    def _config_error(self, line: int, message: str, hint: str) -> ConfigError:
         return ConfigError(message, hint=hint, path=str(self._spec.path), line=line)
 
 
