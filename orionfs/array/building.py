@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orionfs.array.engine import Engine, Faults, MappedEngine
-from orionfs.array.layout import LinearLayout, MirrorLayout, raid0_layout, raid5_layout
+from orionfs.array.layout import LinearLayout, MirrorLayout, raid0_layout, raid4_layout, raid5_layout, raid6_layout
 from orionfs.array.member import Member
 from orionfs.array.mirror import MirrorEngine
 from orionfs.array.parity import ParityEngine
@@ -26,6 +26,10 @@ def build_engine(superblock: Superblock, members: Sequence[Member], faults: Faul
             return MappedEngine(members, layout, faults)
         case 1:
             return MirrorEngine(members, MirrorLayout(component), faults)
+        case 4:
+            return ParityEngine(members, raid4_layout(chunk, len(members), component), faults)
         case 5:
             return ParityEngine(members, raid5_layout(chunk, len(members), component, superblock.layout), faults)
+        case 6:
+            return ParityEngine(members, raid6_layout(chunk, len(members), component, superblock.layout), faults)
     raise AssertionError(f"level {superblock.level} got past the verdict")

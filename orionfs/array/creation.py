@@ -145,9 +145,10 @@ def _check_spec(spec: MdSpec, count: int) -> None:
         noun = LEVEL_NAMES.get(spec.level, spec.level)
         known = ", ".join(level.name for level in BY_MD_LEVEL.values())
         raise ConfigError(f"{place}: this release cannot make level {noun}", hint=f"choose one of {known}")
-    if not level.minimum_members <= count <= MAX_ROLES:
+    most = level.maximum_members or MAX_ROLES
+    if not level.minimum_members <= count <= most:
         raise ConfigError(
-            f"{place}: {level.name} takes {level.minimum_members} to {MAX_ROLES} members, not {count}",
+            f"{place}: {level.name} takes {level.minimum_members} to {most} members, not {count}",
             hint="correct the list of members",
         )
     try:

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orionfs.array.layout import (
+    DDF_N_CONTINUE,
+    DDF_N_RESTART,
+    DDF_ZERO_RESTART,
     LEFT_ASYMMETRIC,
     LEFT_SYMMETRIC,
     PARITY_FIRST,
     PARITY_LAST,
+    Q_LAST,
     RAID0_ALTERNATE,
     RAID0_ORIGINAL,
     RIGHT_ASYMMETRIC,
@@ -25,8 +29,23 @@ def _one(members: int) -> int:
     return 1
 
 
+def _two(members: int) -> int:
+    return 2
+
+
 def _all_but_one(members: int) -> int:
     return members - 1
+
+
+#: Where the parity of RAID 5 can be, and P of RAID 6; the default first.
+_ROTATIONS = {
+    "left-symmetric": LEFT_SYMMETRIC,
+    "left-asymmetric": LEFT_ASYMMETRIC,
+    "right-symmetric": RIGHT_SYMMETRIC,
+    "right-asymmetric": RIGHT_ASYMMETRIC,
+    "parity-first": PARITY_FIRST,
+    "parity-last": PARITY_LAST,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +55,8 @@ class Level:
     ``md_level`` is its number in an MD superblock; ``layouts`` maps names to MD's numbers, the first is the default.
     ``tolerates`` says how many of so many members may be lost, whichever they are; 0 also means that the level has no
     redundancy to sync.  ``survives`` knows more where it matters which ones they are: it is asked with MD's number of
-    the layout, the number of members, and the slots that are gone.
+    the layout, the number of members, and the slots that are gone.  ``maximum_members`` is None where the superblock
+    sets the only limit.
     """
 
     name: str
@@ -46,6 +66,7 @@ class Level:
     tolerates: Callable[[int], int]
     layouts: Mapping[str, int] = field(default_factory=lambda: {"": 0})
     survives_rule: Callable[[int, int, frozenset[int]], bool] | None = None
+    maximum_members: int | None = None
 
     def survives(self, layout: int, members: int, gone: Iterable[int]) -> bool:
         """Whether all data are still there when the members in the slots *gone* are not."""
@@ -75,20 +96,23 @@ LEVELS: dict[str, Level] = {
         Level("linear", -1, 1, False, _none),
         Level("raid0", 0, 2, True, _none, {"original": RAID0_ORIGINAL, "alternate": RAID0_ALTERNATE}),
         Level("raid1", 1, 2, False, _all_but_one),
+        Level("raid4", 4, 2, True, _one),
+        Level("raid5", 5, 2, True, _one, _ROTATIONS),
         Level(
-            "raid5",
-            5,
-            2,
+            "raid6",
+            6,
+            4,
             True,
-            _one,
-            {
-                "left-symmetric": LEFT_SYMMETRIC,
-                "left-asymmetric": LEFT_ASYMMETRIC,
-                "right-symmetric": RIGHT_SYMMETRIC,
-                "right-asymmetric": RIGHT_ASYMMETRIC,
-                "parity-first": PARITY_FIRST,
-                "parity-last": PARITY_LAST,
+            _two,
+            _ROTATIONS
+            | {
+                "ddf-zero-restart": DDF_ZERO_RESTART,
+                "ddf-N-restart": DDF_N_RESTART,
+                "ddf-N-continue": DDF_N_CONTINUE,
+                **{f"{name}-6": Q_LAST + number for name, number in _ROTATIONS.items() if number != PARITY_LAST},
             },
+            # The exponents of its data chunks have to differ.
+            maximum_members=255,
         ),
     )
 }

@@ -109,8 +109,17 @@ def check_geometry(name: str, members: Sequence[Labelled]) -> None:
             f"array {name} has layout {first.layout}, which this release of OrionFS does not have for {level.name}",
             hint="assemble it with mdadm",
         )
-    if first.level == 5 and first.raid_disks < level.minimum_members:
-        raise IntegrityError(f"array {name}: its superblocks describe a raid5 of one member", hint="create it again")
+    if level.has_parity and first.raid_disks < level.minimum_members:
+        raise IntegrityError(
+            f"array {name}: its superblocks describe a {level.name} of {first.raid_disks} members",
+            hint=f"create it again, with at least {level.minimum_members}",
+        )
+    if level.maximum_members is not None and first.raid_disks > level.maximum_members:
+        raise Unsupported(
+            f"array {name} is a {level.name} of {first.raid_disks} members, more than the {level.maximum_members} that"
+            " this release of OrionFS can tell apart in its second parity",
+            hint="assemble it with mdadm",
+        )
     for label, superblock in members:
         used = superblock.size if tolerated(superblock) else superblock.data_size
         if used < max(chunk, 1):

@@ -91,7 +91,7 @@ async def test_members_with_large_blocks_are_used_in_whole_blocks():
 @pytest.mark.parametrize(
     ("spec", "count", "size", "says"),
     [
-        (MdSpec(6, "v", chunksize=128), 4, 4 * MIB, "level raid6"),
+        (MdSpec(6, "v", chunksize=128), 3, 4 * MIB, "raid6 takes 4 to 255"),
         (MdSpec(5, "v", chunksize=128), 1, 4 * MIB, "raid5 takes 2 to"),
         (MdSpec(1, "v"), 1, 4 * MIB, "raid1 takes 2 to"),
         (MdSpec(5, "v", chunksize=100), 3, 4 * MIB, "50 KiB is not a power of two"),

@@ -184,7 +184,7 @@ MISTAKES = {
     "name with control characters": (array(name=r'"a\u001b[2J"'), 2, r'"a\u001b[2J" cannot', "letters"),
     "unknown level": (array(level='"raid55"'), 3, 'no level "raid55"', "did you mean raid5?"),
     "level is true": (array(level="true"), 3, "no level true", "it can be"),
-    "later level": (array(level='"raid6"'), 3, 'level "raid6" is not in this release', "it can be linear"),
+    "later level": (array(level='"raid5e"'), 3, 'level "raid5e" is not in this release', "it can be linear"),
     "later level by number": (array(level="10"), 3, "level 10 is not in this release", "raid5"),
     "later level z": (array(level='"z2"'), 3, "not in this release", "raid5"),
     "members is a text": (array(members='"a"'), 4, "not a list", "members = ["),
@@ -294,7 +294,7 @@ def test_a_mistake_is_told_with_its_line_and_the_mend(mistake: str):
 
 
 def test_all_problems_are_found_and_sorted_by_line():
-    text = array(chunk="1", mode="9", level='"raid6"') + "[mount]\nuid = true\n"
+    text = array(chunk="1", mode="9", level='"raid5e"') + "[mount]\nuid = true\n"
     _spec, problems = examine_text(text, Path("/store/orionfs.toml"))
     assert [problem.line for problem in problems] == [3, 5, 6, 8]
 

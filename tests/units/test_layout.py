@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orionfs.array.layout import raid4_layout, raid5_layout, raid6_layout
+from orionfs.array.levels import LEVELS
 
 CHUNK = 4096
 
@@ -107,3 +108,8 @@ def test_raid4_has_its_parity_on_the_last_member():
     for number in range(50):
         assert shape.row(number) == ((0, 1, 2), 3, -1, ())
         assert shape.locate(number * 3 * CHUNK + CHUNK + 512) == (1, number * CHUNK + 512, CHUNK - 512)
+
+
+def test_every_layout_of_the_level_table_has_a_formula_here():
+    assert set(LEVELS["raid5"].layouts.values()) == set(RAID5_P)
+    assert set(LEVELS["raid6"].layouts.values()) == set(RAID6_P)

@@ -77,7 +77,7 @@ def test_each_level_has_its_usual_number_of_members(orionctl, tmp_path: Path, le
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        (["--level", "raid9"], "there is no level raid9; it can be linear, raid0, raid1, raid5"),
+        (["--level", "raid9"], "there is no level raid9; it can be linear, raid0, raid1, raid4, raid5, raid6"),
         (["--name", "a/b"], '"a/b" cannot be a name; choose letters'),
         (["--members", "1"], "raid5 needs at least 2 members and this one has 1"),
         (["--members", "0"], "0 is not a possible number of members"),
