@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orionfs.array.engine import TargetFailed
-from orionfs.array.holes import hole_length
+from orionfs.array.holes import Lookout, hole_length
 from orionfs.array.job import Job
 from orionfs.array.member import Member
 from orionfs.array.work import Gate, Host, timed
@@ -28,6 +28,7 @@ class Recovery:
         self.target = target
         self.by_bitmap = by_bitmap
         self._recorded_at = host.clock.monotonic()
+        self._lookout = Lookout()
 
     async def run(self, job: Job) -> None:
         """Fill the target from its ``valid`` on, and make it a member in sync.
@@ -108,11 +109,12 @@ class Recovery:
         host, target, engine = self._host, self.target, self._host.engine
         low = target.valid
         seen = host.writes()
-        if not host.quiet_since(seen):
+        if not self._lookout.due(low) or not host.quiet_since(seen):
             return False
         await host.drain()
         end = min(low + _LOOKAHEAD, engine.rebuild_end)
         length = await engine.unused_of(target.slot, low, end)
+        self._lookout.saw(low, hole=length >= engine.rebuild_unit)
         if length < engine.rebuild_unit:
             return False
         length -= 0 if low + length == engine.rebuild_end else length % engine.rebuild_unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orionfs.array.holes import Lookout
 from orionfs.array.job import Job
 from orionfs.array.work import Gate, Host, timed
 from orionfs.errors import NoSpace, OrionError
@@ -21,6 +22,7 @@ class Resync:
         self._host = host
         self._gate = gate
         self._retry_after_s = 0.0
+        self._lookout = Lookout()
         self.trouble = ""
 
     async def run(self, job: Job) -> None:
@@ -54,6 +56,7 @@ class Resync:
         """Go once through everything that is unproven."""
         host, sync = self._host, self._host.engine.sync
         failed: set[int] = set()
+        self._lookout = Lookout()
         while self._may_go_on():
             await self._gate.passed()
             batch = host.pace.batch(sync.unit_size) // sync.unit_size
@@ -112,9 +115,12 @@ class Resync:
         engine = self._host.engine
         sync = engine.sync
         start = sync.position * sync.unit_size
+        if not self._lookout.due(start):
+            return 0
         end = min(start + _LOOKAHEAD, sync.unit_count * sync.unit_size)
         length = await engine.unused(start, end)
         units = length // sync.unit_size
+        self._lookout.saw(start, hole=units > 0)
         return units + 1 if start + length == end and length % sync.unit_size else units
 
 
