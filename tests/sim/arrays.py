@@ -151,7 +151,8 @@ class ArraySubject:
     def check_redundancy(self, disks: Sequence[SimDisk]) -> None:
         if self.redundant:
             states = [disk.state() for disk in disks]
-            self.standing(states).check_redundancy(states)
+            # By force it has been started with parity in doubt, and stays dirty for that.
+            self.standing(states).check_redundancy(states, clean=not self.force)
 
     # --- what only arrays have -------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from orionfs.testing.workload import Round, Step, User
 from orionfs.units import SECTOR
 
 from .operator import Operator
+from .standing import read_mark
 
 
 class Subject(Protocol):
@@ -296,6 +297,7 @@ def explain(life: Life, wreck: Wreck | None, error: BaseException) -> str:
     lines += [f"  {', '.join(f'{kind} {offset}+{length}' for kind, offset, length in steps)}" for steps in life.rounds]
     lines += [f"managed at {what}" for what in life.managed]
     if wreck is not None:
+        lines += [f"  {state.name}: {read_mark(state)}" for state in wreck.states]
         lines.append(f"cut at operation {wreck.point.operation} (tick {wreck.point.tick}), {wreck.label}; un-flushed:")
         lines += [
             f"  {write.disk} {write.offset}+{write.length} submitted {write.submitted} completed {write.completed}"

@@ -44,6 +44,15 @@ class Mark(NamedTuple):
     resync_offset: int
     roles: tuple[int, ...]
 
+    def __str__(self) -> str:
+        roles = {number: role for number, role in enumerate(self.roles) if role != _SPARE}
+        done = "clean" if self.resync_offset == _DONE else f"resync from {self.resync_offset}"
+        filled = "" if self.recovered == _DONE else f", recovered {self.recovered}"
+        return (
+            f"number {self.number}, events {self.events}, {done}, features {self.features:#x}{filled}, roles"
+            f" {', '.join(f'{number}: {role if role < _NO_SLOT else hex(role)}' for number, role in roles.items())}"
+        )
+
     def role_of(self, number: int) -> int:
         return self.roles[number] if number < len(self.roles) else _SPARE
 
@@ -80,7 +89,7 @@ def read_mark(state: DiskState) -> Mark | None:
 class Standing(NamedTuple):
     """What the superblocks of some disks say.
 
-    ``events`` is the count of the newest of them.  ``holders``: for each slot the disk that is in sync throughout, or
+    ``events`` is the highest count of those in sync.  ``holders``: for each slot the disk that is in sync throughout, or
     None.  ``lost``: the disks that had a slot and are not believed, and those that are not there.  ``partial``: those
     being filled, replacements among them, and up to which byte.  ``spares``: those without a slot.
     """
@@ -128,12 +137,12 @@ class Standing(NamedTuple):
         """The blocks of those stripes, of all blocks, that lie in [first, end) as a whole."""
         return self.model.whole_stripes(first, end)
 
-    def check_redundancy(self, states: Sequence[DiskState]) -> None:
-        """The disks of a closed array: clean, and copies or parity that agree, as far as there are members for it.
+    def check_redundancy(self, states: Sequence[DiskState], *, clean: bool = True) -> None:
+        """The disks of a closed array: copies or parity that agree, as far as there are members for it, and *clean*.
 
         Raises Violation.
         """
-        if self.dirty and self.model.agrees_without(self.empty):
+        if clean and self.dirty and self.model.agrees_without(self.empty):
             raise Violation("the array was closed and is not clean")
         media = {state.name: state.visible for state in states}
         areas = {
@@ -164,8 +173,7 @@ def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) 
     """What *states* say, without the disks *absent*.  There must be at least one superblock."""
     marks = {state.name: mark for state in states if state.name not in absent and (mark := read_mark(state))}
     events = max(mark.events for mark in marks.values())
-    newest = [mark for mark in marks.values() if mark.events == events and mark.role_of(mark.number) < _NO_SLOT]
-    newest = newest or [mark for mark in marks.values() if mark.events == events]
+    newest = [mark for mark in marks.values() if mark.events == events]
     first = newest[0]
     holders: list[str | None] = [None] * first.slots
     lost = [state.name for state in states if state.name in absent]
@@ -173,9 +181,8 @@ def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) 
     partial: dict[str, int] = {}
     stand_ins: dict[int, str] = {}
     for name, mark in marks.items():
-        roles = {account.role_of(mark.number) for account in newest}
         own = mark.role_of(mark.number)
-        role = max(roles)
+        role = max(account.role_of(mark.number) for account in newest)
         if role == _SPARE and own == _SPARE:
             spares.append(name)
         elif role >= _NO_SLOT or mark.events < events - 1:
@@ -193,9 +200,12 @@ def standing(states: Sequence[DiskState], absent: frozenset[str] = frozenset()) 
             holders[role] = name
         else:
             partial[name] = _DONE
+    # A mark counts when it is on all members: what only a spare, or who is being filled, says has no effect yet.
+    counting = [marks[name] for name in holders if name is not None] or newest
+    latest = max(mark.events for mark in counting)
     return Standing(
-        events,
-        any(mark.resync_offset != _DONE for mark in newest),
+        latest,
+        any(mark.resync_offset != _DONE for mark in counting if mark.events == latest),
         _model(first.level, first.slots, first.layout, first.chunk, first.component),
         first.data_offset,
         first.component,
