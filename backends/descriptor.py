@@ -305,6 +305,19 @@ class DescriptorDevice(StorageDevice):
                 raise failure from error
             self._flushed = covers
 
+    def try_flush(self) -> bool:
+        if self._flush_failure is not None or self._gone or self._descriptor < 0:
+            return False
+        if self._flushed < self._dirtied:
+            if not self._never_waits:
+                return False
+            try:
+                os.fdatasync(self._descriptor)  # keeps memory where it is: no worker is worth that
+            except OSError:
+                return False  # a worker meets it again, and makes it sticky
+            self._flushed = self._dirtied
+        return True
+
     def _sync(self, descriptor: int) -> None:
         """Runs on a worker."""
         os.fdatasync(descriptor)

@@ -142,6 +142,10 @@ class StorageDevice(abc.ABC):
     async def flush(self) -> None:
         """Make every write that completed before this call durable.  Failure is sticky."""
 
+    def try_flush(self) -> bool:
+        """Flush now if that takes no waiting, as where nothing was written since the last one; False if it would."""
+        return False
+
     async def write_zeroes(self, offset: int, length: int) -> None:
         """Make the range read as zeros, by releasing its space where that is possible."""
         await write_zero_buffers(self, offset, length)
