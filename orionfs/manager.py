@@ -7,31 +7,39 @@ members, assembles arrays from the inside out, runs their background work and cl
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
 from orionfs.array.array import Array
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.levels import LEVELS
+from orionfs.array.policies import Policies
+from orionfs.array.single import Single
+from orionfs.array.superblock_io import read_superblock
 from orionfs.array.support import Expectation
 from orionfs.attributes import AttributeStore
-from orionfs.backends import OpenOptions, open_backend
-from orionfs.backends.opening import CutShort
 from orionfs.config.aliases import refuse_aliases
-from orionfs.config.graph import claimed, opening_order
-from orionfs.config.spec import ArraySpec, Spec
-from orionfs.device import Description, StorageDevice
+from orionfs.config.graph import claimed, opening_order, spares_of, uses
+from orionfs.config.spec import JBOD, ArraySpec, Spec
+from orionfs.device import Description, Geometry, StorageDevice
 from orionfs.environment import Environment
-from orionfs.errors import ConfigError, NotFound, OrionError
+from orionfs.errors import InUse, NotFound, OrionError, Refused
 from orionfs.exposed import Exposed
 from orionfs.layers.bytewise import Bytewise
+from orionfs.layers.lent import Lent
 from orionfs.monitor.events import EventLog
+from orionfs.opening import Opener
+from orionfs.rejoining import Rejoining
+from orionfs.spares import SparePool
 from orionfs.units import SECTOR
+from orionfs.watch import Watch
 
 DEFAULT_MODE = 0o600
+#: Programs that are about to close an array's file get so long before a stop is refused.
+RELEASE_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +60,33 @@ class ManagerOptions:
 
 
 class StorageManager:
-    """All devices of one configuration.  Made by :meth:`open`; :meth:`run` does the background work."""
+    """All devices of one configuration.  Made by :meth:`open`; :meth:`run` does the background work.
+
+    Arrays can be stopped, and assembled again, while it runs; one such change at a time.
+    """
 
     def __init__(self, spec: Spec, options: ManagerOptions, environment: Environment) -> None:
         self.spec = spec
         self.options = options
         self.environment = environment
         self.events = EventLog(environment.clock)
-        self.arrays: dict[str, Array] = {}
+        #: What runs, by name: arrays, and the devices of a jbod.
+        self.arrays: dict[str, Array | Single] = {}
         self.exposed: list[Exposed] = []
+        #: Told of every device that is shown, or not any more, after :meth:`open`.
+        self.on_show: Callable[[Exposed], None] = lambda _exposed: None
+        self.on_hide: Callable[[Exposed], None] = lambda _exposed: None
+        #: Awaited when the configuration has become another.
+        self.on_spec: Callable[[], Awaitable[None]] | None = None
+        self.opener = Opener(spec.path, spec.folder, environment, lock=options.lock)
+        self.spares = SparePool(self.opener, self.events, read_only=self.read_only)
+        self._rejoining = Rejoining(self.arrays, self.spares, self.opener, self.events, labels=self._labels)
+        self._watch = Watch(environment, self.events, absent=self._rejoining.absent, offer=self._rejoining.take_back)
         self._attributes: AttributeStore | None = None
         self._closed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        #: Held by whoever changes what runs.
+        self.changing = trio.Lock()
 
     @classmethod
     async def open(cls, spec: Spec, *, environment: Environment, options: ManagerOptions) -> StorageManager:
@@ -73,91 +97,93 @@ class StorageManager:
         manager = cls(spec, options, environment)
         try:
             refuse_aliases(spec)
+            await manager.spares.open(spares_of(spec))
             for array in opening_order(spec):
-                manager.arrays[array.name] = await manager._assemble(array)
-            await manager._expose()
+                manager.arrays[array.name] = await manager._assemble(array, force=options.force)
+            manager._attributes = await AttributeStore.open(
+                spec.state_folder / "attributes.json", environment=environment, events=manager.events
+            )
+            for array in spec.arrays:
+                manager._expose(array)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await manager._close_devices()
             raise
         return manager
 
-    async def _assemble(self, spec: ArraySpec) -> Array:
+    async def _assemble(self, spec: ArraySpec, *, force: bool) -> Array | Single:
         """Open the members of one array and start it; none of them stays open if that fails."""
         opened: list[StorageDevice] = []
+        read_only = self.read_only or spec.read_only
         try:
             sources: list[Source] = []
-            for index, member in enumerate(spec.members):
+            for index, member in spec.present:
                 source = await self._source(spec, index, member)
                 if source.device is not None:
                     opened.append(source.device)
                 sources.append(source)
-            return await assemble(
+            if spec.level == JBOD:
+                return _single(spec, sources[0], read_only)
+            spares = self.spares.belonging_to(spec.name, await _set_uuid(sources))
+            opened += [source.device for source in spares if source.device is not None]
+            array = await assemble(
                 spec.name,
                 sources,
                 environment=self.environment,
                 events=self.events,
-                read_only=self.read_only or spec.read_only,
-                force=self.options.force,
+                read_only=read_only,
+                force=force,
                 expect=_expectation(spec),
+                spares=spares,
+                policies=Policies(**spec.policies),  # type: ignore[arg-type] # the configuration has checked them
+                consistency=spec.consistency or "journal",
             )
         except BaseException:
             with trio.CancelScope(shield=True):
                 for device in opened:
-                    if not isinstance(device, Array):
-                        await device.aclose()
+                    await device.aclose()
             raise
+        array.spare_pool = lambda size: self.spares.lend(spec.name, size)
+        return array
 
     async def _source(self, spec: ArraySpec, index: int, member: str) -> Source:
         inner = self.arrays.get(member)
         if inner is not None:
-            return Source(member, inner)
-        options = OpenOptions(
+            return Source(member, Lent(inner))
+        if self.spec.array(member) is not None:
+            return Source(member, None, "it is stopped")
+        return await self.opener.source(
+            member,
             read_only=self.read_only or spec.read_only,
-            lock=self.options.lock,
             direct=self.options.direct or spec.direct,
+            line=spec.line_of_member(index),
         )
-        try:
-            device = await open_backend(member, base=self.spec.folder, options=options, environment=self.environment)
-        except NotFound as error:
-            return Source(member, None, error.message)
-        except CutShort as error:
-            return Source(member, None, error.message, "damaged")
-        except ConfigError as error:
-            line = spec.line_of_member(index)
-            raise ConfigError(error.message, hint=error.hint, path=str(self.spec.path), line=line) from error
-        return Source(member, device)
 
     @property
     def read_only(self) -> bool:
         """Whether nothing at all may be written."""
         return self.options.read_only or self.spec.mount.read_only
 
-    async def _expose(self) -> None:
-        self._attributes = await AttributeStore.open(
-            self.spec.state_folder / "attributes.json", environment=self.environment, events=self.events
-        )
-        owners = claimed(self.spec)
+    def _expose(self, array: ArraySpec) -> Exposed:
         options, mount = self.options, self.spec.mount
-        for array in self.spec.arrays:
-            attributes = self._attributes.get(
-                f"arrays/{array.name}",
-                mode=_first(array.mode, options.mode, mount.mode, DEFAULT_MODE),
-                uid=_first(array.uid, options.uid, mount.uid, os.geteuid()),
-                gid=_first(array.gid, options.gid, mount.gid, os.getegid()),
-            )
-            device = self.arrays[array.name]
-            self.exposed.append(
-                Exposed(
-                    array.name,
-                    "arrays",
-                    Bytewise(device),
-                    attributes,
-                    read_only=device.read_only,
-                    truncate=array.truncate,
-                    claimed_by=owners.get(array.name, ""),
-                )
-            )
+        attributes = self.attributes.get(
+            f"arrays/{array.name}",
+            mode=_first(array.mode, options.mode, mount.mode, DEFAULT_MODE),
+            uid=_first(array.uid, options.uid, mount.uid, os.geteuid()),
+            gid=_first(array.gid, options.gid, mount.gid, os.getegid()),
+        )
+        device = self.arrays[array.name]
+        exposed = Exposed(
+            array.name,
+            "arrays",
+            Bytewise(device),
+            attributes,
+            read_only=device.read_only,
+            truncate=array.truncate,
+            claimed_by=claimed(self.spec).get(array.name, ""),
+        )
+        self.exposed.append(exposed)
+        return exposed
 
     @property
     def attributes(self) -> AttributeStore:
@@ -165,13 +191,95 @@ class StorageManager:
         assert self._attributes is not None, "the manager is not open"
         return self._attributes
 
+    # --- changes while it runs -------------------------------------------------------------------------------------
+
+    async def start(self, names: list[str], spec: Spec, *, force: bool = False) -> None:
+        """Assemble and show the arrays *names* of *spec*, which is the configuration from now on.  Inner ones first.
+
+        Raises the first :class:`OrionError`; those before it run then.  The caller holds :attr:`changing`.
+        """
+        await self.adopt(spec)
+        for array in opening_order(spec):
+            if array.name in names and array.name not in self.arrays:
+                await self.spares.reopen(array.name)
+                device = self.arrays[array.name] = await self._assemble(array, force=force)
+                for exposed in self.exposed:
+                    exposed.claimed_by = claimed(spec).get(exposed.name, "")
+                self.on_show(self._expose(array))
+                if self._nursery is not None and isinstance(device, Array):
+                    self._nursery.start_soon(self._run_array, device)
+                self.events.emit("array.assembled", array.name, f"it is {device.state}")
+
+    async def adopt(self, spec: Spec) -> None:
+        """*spec* is the configuration from now on; nothing of what runs changes."""
+        self.spec = spec
+        await self.spares.open(spares_of(spec))
+        if self.on_spec is not None:
+            await self.on_spec()
+
+    async def stop(self, name: str, *, force: bool = False) -> None:
+        """Close the array *name* and take its file away; its members are clean and free when this returns.
+
+        Raises :class:`InUse` if another array is made of it, or it is open and *force* is not given: with it, whoever
+        has it open gets ENODEV.  The caller holds :attr:`changing`.
+        """
+        device = self.arrays.get(name)
+        if device is None:
+            raise NotFound(f"array {name} does not run", hint=f"orionctl array assemble {name}")
+        exposed = next(one for one in self.exposed if one.name == name)
+        self.check_unclaimed(name)
+        if not force:
+            with trio.move_on_after(RELEASE_WITHIN_S):  # the kernel tells of a close a little later
+                await exposed.await_release()
+            if exposed.open_count:
+                raise InUse(
+                    f"{name} is open in {exposed.open_count} place{'' if exposed.open_count == 1 else 's'}",
+                    hint=f"end what uses it (a loop device: orionctl detach {name}), or insist with --force",
+                )
+        self.exposed.remove(exposed)
+        self.on_hide(exposed)
+        await exposed.device.retire()
+        del self.arrays[name]
+        await device.aclose()
+        self.events.emit("array.stopped", name, "its members are closed")
+
+    def check_unclaimed(self, name: str) -> None:
+        """Raise :class:`InUse` if a running array is made of *name*."""
+        owner = claimed(self.spec).get(name, "")
+        if owner in self.arrays:
+            raise InUse(f"{name} is a member of {owner}", hint=f"orionctl array stop {owner}  first")
+
+    def _labels(self) -> set[str]:
+        return {use.label for use in uses(self.spec)}
+
+    def device(self, name: str) -> Array | Single:
+        """The device *name*.  Raises :class:`Refused` if it is stopped, :class:`NotFound` if it is not declared."""
+        device = self.arrays.get(name)
+        if device is not None:
+            return device
+        if self.spec.array(name) is not None:
+            raise Refused(f"array {name} is stopped", hint=f"orionctl array assemble {name}")
+        raise NotFound(f"there is no array {name}", hint=f"there is: {', '.join(self.spec.names)}")
+
+    # --- background ------------------------------------------------------------------------------------------------
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the background work of all devices until :meth:`aclose`."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
             for array in self.arrays.values():
-                nursery.start_soon(array.run)
+                if isinstance(array, Array):
+                    self._nursery.start_soon(self._run_array, array)
+            if not self.read_only:
+                self._nursery.start_soon(self._watch.run)
             task_status.started()
             await self._closed.wait()
+            self._nursery.cancel_scope.cancel()
+
+    async def _run_array(self, array: Array) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(array.run)
+            if not array.read_only:
+                await self._rejoining.complete(array)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[StorageManager]:
@@ -184,9 +292,21 @@ class StorageManager:
                 with trio.CancelScope(shield=True):
                     await self.aclose()
 
+    # --- facts and end ---------------------------------------------------------------------------------------------
+
     def descriptions(self) -> list[Description]:
-        """Every array that the configuration declares, in its order."""
-        return [self.arrays[array.name].describe() for array in self.spec.arrays]
+        """Every array that the configuration declares, in its order; then what runs without being declared any more."""
+        found = [self._describe(array) for array in self.spec.arrays]
+        return found + [device.describe() for name, device in self.arrays.items() if self.spec.array(name) is None]
+
+    def _describe(self, spec: ArraySpec) -> Description:
+        facts = {"declared_level": spec.declared_level, "part_of": spec.part_of}
+        device = self.arrays.get(spec.name)
+        if device is None:
+            details = {"level": spec.level, "why": ["it was stopped"], "next": f"orionctl array assemble {spec.name}"}
+            return Description("array", spec.name, "stopped", Geometry(0), details={**details, **facts})
+        description = device.describe()
+        return replace(description, details={**description.details, **facts})
 
     async def aclose(self) -> None:
         """Flush, mark clean, save attributes and let go of every member.  Idempotent.
@@ -213,7 +333,7 @@ class StorageManager:
             except OrionError as error:
                 self.events.emit("array.close-failed", array.name, str(error), severity="error")
                 problems.append(error)
-        return problems
+        return problems + await self.spares.aclose()
 
 
 def _times_lost(error: OrionError) -> OrionError:
@@ -225,6 +345,23 @@ def _times_lost(error: OrionError) -> OrionError:
 def _first(*values: int | None) -> int:
     """The first of *values* that is set; the last one always is."""
     return next(value for value in values if value is not None)
+
+
+def _single(spec: ArraySpec, source: Source, read_only: bool) -> Single:
+    if source.device is None:
+        raise NotFound(f"{spec.name}: {source.problem}", hint="bring it back, or take it out of the list of members")
+    return Single(source.device, name=spec.name, read_only=read_only)
+
+
+async def _set_uuid(sources: list[Source]) -> bytes:
+    """The array that *sources* belong to, by the first of them that says so; empty if none does."""
+    for source in sources:
+        if source.device is not None:
+            try:
+                return (await read_superblock(source.device)).set_uuid
+            except OrionError:
+                continue  # assembly says what is wrong with it
+    return b""
 
 
 def _expectation(spec: ArraySpec) -> Expectation:
