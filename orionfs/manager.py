@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import trio
 
@@ -21,6 +22,7 @@ from orionfs.array.single import Single
 from orionfs.array.superblock_io import read_superblock
 from orionfs.array.support import Expectation
 from orionfs.attributes import AttributeStore
+from orionfs.backends import path_of
 from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import claimed, opening_order, spares_of, uses
 from orionfs.config.spec import JBOD, ArraySpec, Spec
@@ -80,11 +82,12 @@ class StorageManager:
         self.on_spec: Callable[[], Awaitable[None]] | None = None
         self.opener = Opener(spec.path, spec.folder, environment, lock=options.lock)
         self.spares = SparePool(self.opener, self.events, read_only=self.read_only)
-        self._rejoining = Rejoining(self.arrays, self.spares, self.opener, self.events, labels=self._labels)
+        self._rejoining = Rejoining(self)
         self._watch = Watch(environment, self.events, absent=self._rejoining.absent, offer=self._rejoining.take_back)
         self._attributes: AttributeStore | None = None
         self._closed = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._membership: dict[str, trio.Lock] = {}
         #: Held by whoever changes what runs.
         self.changing = trio.Lock()
 
@@ -239,9 +242,14 @@ class StorageManager:
         self.exposed.remove(exposed)
         self.on_hide(exposed)
         await exposed.device.retire()
-        del self.arrays[name]
-        await device.aclose()
+        async with self.membership(name):
+            del self.arrays[name]
+            await device.aclose()
         self.events.emit("array.stopped", name, "its members are closed")
+
+    def membership(self, name: str) -> trio.Lock:
+        """Held by whoever changes the members of array *name*, so that it is not closed meanwhile."""
+        return self._membership.setdefault(name, trio.Lock())
 
     def check_unclaimed(self, name: str) -> None:
         """Raise :class:`InUse` if a running array is made of *name*."""
@@ -249,8 +257,10 @@ class StorageManager:
         if owner in self.arrays:
             raise InUse(f"{name} is a member of {owner}", hint=f"orionctl array stop {owner}  first")
 
-    def _labels(self) -> set[str]:
-        return {use.label for use in uses(self.spec)}
+    def path_of(self, label: str) -> Path | None:
+        """The path of a member or spare of the configuration; None if it has none, or is not one."""
+        known = any(use.label == label for use in uses(self.spec))
+        return path_of(label, self.spec.folder) if known else None
 
     def device(self, name: str) -> Array | Single:
         """The device *name*.  Raises :class:`Refused` if it is stopped, :class:`NotFound` if it is not declared."""
@@ -279,7 +289,7 @@ class StorageManager:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(array.run)
             if not array.read_only:
-                await self._rejoining.complete(array)
+                await self._rejoining.complete(array.name)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[StorageManager]:
@@ -329,7 +339,8 @@ class StorageManager:
         problems: list[OrionError] = []
         for array in reversed(list(self.arrays.values())):
             try:
-                await array.aclose()
+                async with self.membership(array.name):
+                    await array.aclose()
             except OrionError as error:
                 self.events.emit("array.close-failed", array.name, str(error), severity="error")
                 problems.append(error)

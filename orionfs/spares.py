@@ -22,12 +22,14 @@ class Spare:
     """One spare of the configuration.
 
     It is idle while ``device`` is there.  Otherwise ``holder`` is the array that has it, or ``problem`` says why nobody
-    has.  ``set_uuid`` is the array that its superblock belongs to, empty for none.
+    has: it is not there, or what is there was ``refused``.  ``set_uuid`` is the array that its superblock belongs to,
+    empty for none.
     """
 
     spec: SpareSpec
     device: StorageDevice | None = None
     problem: str = ""
+    refused: bool = False
     holder: str = ""
     set_uuid: bytes = b""
 
@@ -78,7 +80,7 @@ class SparePool:
             spare.set_uuid = (await read_superblock(device)).set_uuid
         except SuperblockError:
             spare.set_uuid = b""  # blank, or something that whoever wants to use it will refuse
-        spare.device, spare.problem = device, ""
+        spare.device, spare.problem, spare.refused = device, "", False
 
     async def offer(self, label: str, device: StorageDevice) -> Spare:
         """The missing spare *label* is there again, as *device*."""
@@ -123,7 +125,7 @@ class SparePool:
     def take_back(self, label: str, problem: str) -> None:
         """The array has refused *label*, whose device is closed."""
         spare = self._spares[label]
-        spare.holder, spare.problem = "", problem
+        spare.holder, spare.problem, spare.refused = "", problem, True
 
     async def lend(self, name: str, size: int) -> tuple[str, StorageDevice] | None:
         """The smallest idle spare of at least *size* bytes that may serve array *name*; None if there is none.

@@ -55,7 +55,6 @@ def _nested(array: ArraySpec) -> list[ArraySpec]:
         member_lines=tuple(part.line_of_member(0) for part in parts),
         chunk=_outer_chunk(array.chunk or DEFAULT_CHUNK, inner_level, each),
         layout=None,
-        member_size=None,
         write_mostly=(),
         consistency=None,
         bitmap=None,
