@@ -65,6 +65,7 @@ async def format_members(devices: Sequence[StorageDevice], level: str, layout: s
 
 
 async def start(devices: Sequence[StorageDevice | None], *, events: Events | None = None, **options: Any) -> Array:
+    options.setdefault("consistency", "resync")  # the journal has tests of its own
     sources = [
         Source(f"d{slot}", device, "" if device is not None else "not there") for slot, device in enumerate(devices)
     ]
@@ -93,12 +94,13 @@ async def make(
     sizes: Sequence[int] | None = None,
     always_wait: bool = False,
     events: Events | None = None,
+    **options: Any,
 ) -> tuple[Array, list[FaultyDevice], list[RamDevice]]:
     """A new array, the faulty devices it runs on, and the RAM beneath."""
     ram = ram_members(sizes or [size] * members, always_wait=always_wait)
     await format_members(ram, level, layout, chunk)
     faulty = [FaultyDevice(device) for device in ram]
-    return await start(faulty, events=events), faulty, ram
+    return await start(faulty, events=events, **options), faulty, ram
 
 
 def reopened(ram: Sequence[RamDevice], *, without: Sequence[int] = ()) -> list[RamDevice | None]:

@@ -92,10 +92,11 @@ async def check_every_survivor(level, devices, expected):
             assert await read(array, 0, len(expected)) == bytes(expected)
 
 
+@pytest.mark.parametrize("consistency", ["journal", "resync"])
 @pytest.mark.parametrize(("level", "members"), LEVELS_WITH_SPARES)
-async def test_a_spare_takes_over_by_itself_under_load(level, members, autojump_clock):
+async def test_a_spare_takes_over_by_itself_under_load(level, members, consistency, autojump_clock):
     events = Events()
-    array, _faulty, ram = await make(level, members, size=SIZE_OF_MEMBER, events=events)
+    array, _faulty, ram = await make(level, members, consistency=consistency, size=SIZE_OF_MEMBER, events=events)
     spare = spare_device()
     async with running(array):
         writer = Writer(array)
@@ -120,9 +121,10 @@ async def test_a_spare_takes_over_by_itself_under_load(level, members, autojump_
     assert "recovery.finished" in events.kinds()
 
 
+@pytest.mark.parametrize("consistency", ["journal", "resync"])
 @pytest.mark.parametrize(("level", "members"), LEVELS_WITH_SPARES)
-async def test_a_replacement_never_leaves_the_array_degraded(level, members, autojump_clock):
-    array, _faulty, ram = await make(level, members, size=SIZE_OF_MEMBER)
+async def test_a_replacement_never_leaves_the_array_degraded(level, members, consistency, autojump_clock):
+    array, _faulty, ram = await make(level, members, consistency=consistency, size=SIZE_OF_MEMBER)
     spare = spare_device()
     async with running(array):
         writer = Writer(array)
@@ -142,9 +144,10 @@ async def test_a_replacement_never_leaves_the_array_degraded(level, members, aut
     await check_every_survivor(level, [spare, *ram[1:]], writer.expected)
 
 
+@pytest.mark.parametrize("consistency", ["journal", "resync"])
 @pytest.mark.parametrize(("level", "members"), LEVELS_WITH_SPARES)
-async def test_a_rebuild_goes_on_where_it_was_after_a_restart(level, members, autojump_clock):
-    array, _faulty, ram = await make(level, members, size=SIZE_OF_MEMBER)
+async def test_a_rebuild_goes_on_where_it_was_after_a_restart(level, members, consistency, autojump_clock):
+    array, _faulty, ram = await make(level, members, consistency=consistency, size=SIZE_OF_MEMBER)
     array.policies.rebuild_ceiling = 256 * KIB
     spare = spare_device()
     async with running(array):
@@ -158,7 +161,7 @@ async def test_a_rebuild_goes_on_where_it_was_after_a_restart(level, members, au
     assert recorded.is_recovering
     assert 0 < recorded.recovery_offset * 512 < MIB
     media = reopened([ram[0], spare, *ram[2:]])
-    array = await start(media)
+    array = await start(media, consistency=consistency)
     assert array.roster.slots[1].state == "rebuilding"
     assert array.roster.slots[1].valid == recorded.recovery_offset * 512
     async with running(array):
@@ -170,9 +173,10 @@ async def test_a_rebuild_goes_on_where_it_was_after_a_restart(level, members, au
     await check_every_survivor(level, media, writer.expected)
 
 
+@pytest.mark.parametrize("consistency", ["journal", "resync"])
 @pytest.mark.parametrize(("level", "members"), LEVELS_WITH_SPARES)
-async def test_a_target_that_fails_is_given_up_and_the_next_spare_takes_over(level, members, autojump_clock):
-    array, _faulty, ram = await make(level, members, size=SIZE_OF_MEMBER)
+async def test_a_target_that_fails_is_given_up_and_the_next_spare_takes_over(level, members, consistency, autojump_clock):
+    array, _faulty, ram = await make(level, members, consistency=consistency, size=SIZE_OF_MEMBER)
     bad, good = FaultyDevice(spare_device("bad")), spare_device("good")
     async with running(array):
         writer = Writer(array)
