@@ -46,6 +46,10 @@ class ParityReader(Engine):
     def member_changed(self) -> None:
         self._whole = all(member.active for member in self.members)
 
+    def busy(self, first: int, end: int) -> bool:
+        """Whether somebody holds the lock of one of the stripes [first, end)."""
+        return self._lock.busy(first, end)
+
     def _lost(self, end: int) -> set[int]:
         """The slots whose chunks cannot be read in a stripe that ends at *end* of the data areas."""
         return {member.slot for member in self.members if end > member.valid}

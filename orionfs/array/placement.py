@@ -78,14 +78,28 @@ def bitmap_place(superblock: Superblock) -> tuple[int, int]:
     No space if the superblock places it outside the room before the data, or on something else.
     """
     start = _SUPERBLOCK + superblock.bitmap_offset
-    ends = [superblock.data_offset]
+    return start * SECTOR, _space_from(superblock, start) * SECTOR
+
+
+def ppl_place(superblock: Superblock) -> tuple[int, int]:
+    """(place, size) in bytes: where the PPL of that member lies.
+
+    The size is 0 if the superblock places it outside the room before the data, or on something else.
+    """
+    start, size = _SUPERBLOCK + superblock.ppl_offset, superblock.ppl_size
+    return start * SECTOR, size * SECTOR if size <= _space_from(superblock, start) else 0
+
+
+def _space_from(superblock: Superblock, start: int) -> int:
+    """How many sectors there are from *start* on before something else than a log of stripes begins."""
     end = _SUPERBLOCK + superblock.length() // SECTOR
+    ends = [superblock.data_offset]
     for low, high in [(_SUPERBLOCK, end), *_bad_block_log(superblock)]:
         if low <= start < high:
-            return start * SECTOR, 0
+            return 0
         if low > start:
             ends.append(low)
-    return start * SECTOR, max(min(ends) - start, 0) * SECTOR if start >= 0 else 0
+    return max(min(ends) - start, 0) if start >= 0 else 0
 
 
 def free_gap(superblock: Superblock, bitmap_length: int = 0) -> tuple[int, int]:

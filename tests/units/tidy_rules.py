@@ -44,11 +44,13 @@ PURE = (
     "orionfs.array.layout",
     "orionfs.array.levels",
     "orionfs.array.placement",
+    "orionfs.array.ppl_format",
     "orionfs.array.raid10_layout",
     "orionfs.array.superblock",
     "orionfs.array.support",
     "orionfs.array.verdict",
     "orionfs.kernels.galois",
+    "orionfs.kernels.checksums",
     "orionfs.kernels.parity",
     "orionfs.config.spec",
 )
@@ -58,6 +60,7 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "outcome": ("orionfs.threads",),
     "numpy": ("orionfs.kernels", "orionfs.testing", "tests."),
     "tomlkit": ("orionfs.config", "tests."),
+    "google_crc32c": ("orionfs.kernels",),
     "lz4": ("orionfs.kernels", "tests."),
     "cryptography": ("orionfs.kernels", "orionfs.keys", "tests."),
     # Filesystems without OrionFS: the ceiling that ours is measured against, and one that is slow on purpose.

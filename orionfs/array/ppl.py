@@ -1,0 +1,562 @@
+"""PartialParityLog: closes the write hole of RAID 5 the way MD can read, at the price of two flushes for each group.
+
+Before a stripe is written in place, a record with the XOR of the data that are not written lies durably on the member
+that holds its parity; the next record comes only when what the last one protects is durable.  After a cut the parity
+of whatever was being written can so be made to agree again, and everything that was not being written is intact, also
+without one of the members.  The blocks that were being written may be old or new.
+
+Writers are served in groups, one group at a time: one record on each parity member, one flush of those members, then
+all their writes, then (when the next group comes) one flush of what they have touched.
+
+Stripes that are written without a record (zeroed whole, resynced, repaired) and parity that is not proven are marked by
+an entry that cannot be right: after a cut a reader, the kernel too, then resyncs the array as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import trio
+
+from orionfs.array.engine import Faults, RowWrite
+from orionfs.array.layout import StripedLayout
+from orionfs.array.member import Member
+from orionfs.array.ppl_area import LEAST, PplArea
+from orionfs.array.ppl_format import HEADER_SIZE, MAX_ENTRIES, UNLOGGED, UNPROVEN, Entry, signature_of
+from orionfs.array.ppl_replay import Replayed, replay
+from orionfs.array.sync import SyncState
+from orionfs.array.transfer import Transfer, on_each
+from orionfs.buffers import Buffer, window
+from orionfs.errors import IntegrityError, MediaError, NoSpace, OrionError
+from orionfs.kernels.checksums import crc32c
+from orionfs.kernels.parity import xor
+from orionfs.units import SECTOR, round_down
+
+#: Room for the entry that says what else is the matter.
+_MOST_ENTRIES = MAX_ENTRIES - 1
+_PAGE = 4096
+
+Failures = list[tuple[Member, OrionError]]
+Put = Callable[[list[Transfer]], Awaitable[None]]
+
+
+class _Piece(NamedTuple):
+    """What becomes one entry: the bytes [low, high) of *chunks* data chunks of stripe *row* from *column* on.
+
+    *partial* is the XOR of the other data chunks over these bytes; None if there are no others.
+    """
+
+    slot: int
+    row: int
+    low: int
+    high: int
+    column: int
+    chunks: int
+    partial: Buffer | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of partial parity."""
+        return self.high - self.low if self.partial is not None else 0
+
+
+class _Job:
+    """One request, or as much of it as goes into one record for each parity member."""
+
+    __slots__ = ("pieces", "transfers")
+
+    def __init__(self, pieces: list[_Piece], transfers: list[Transfer]) -> None:
+        self.pieces = pieces
+        self.transfers = transfers
+
+
+class _Group:
+    """Jobs that share their records.  *left* of them have not ended."""
+
+    def __init__(self) -> None:
+        self.jobs: list[_Job] = []
+        self.left = 0
+        self.led = False
+        self.recorded = False
+        self.changed = trio.Event()
+        self.error: OrionError | None = None
+        #: Its place in the sequence of groups; 0 before it has the turn.
+        self.number = 0
+
+    def fits(self, job: _Job, capacity: int) -> bool:
+        """Whether *job* may join."""
+        pieces = [piece for other in (*self.jobs, job) for piece in other.pieces]
+        return all(
+            len(parts) <= _MOST_ENTRIES and sum(part.size for part in parts) <= capacity
+            for parts in _by_slot(pieces).values()
+        )
+
+
+class PartialParityLog:
+    """The PPL of a running RAID 5.  Satisfies :class:`~orionfs.array.log.Log`.
+
+    Order of life: :meth:`load`, then, if the array is dirty, :meth:`replay`, then :meth:`start`.
+    """
+
+    noun = "ppl"
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        layout: StripedLayout,
+        faults: Faults,
+        *,
+        set_uuid: bytes,
+        sync: SyncState,
+        busy: Callable[[int, int], bool],
+    ) -> None:
+        """*members* and *sync* are the engine's.  *busy* says whether somebody holds the lock of a stripe of
+        [first, end).
+        """
+        self._members = members
+        self._layout = layout
+        self._faults = faults
+        self._signature = signature_of(set_uuid)
+        self._busy = busy
+        self._sync = sync
+        self._areas: dict[int, PplArea] = {}
+        self._generation = 0
+        self._started = False
+        self._preparing = trio.Lock()
+        #: Held by the group in flight, and by whoever else writes records.
+        self._turn = trio.Semaphore(1, max_value=1)
+        self._forming: _Group | None = None
+        self._number = 0
+        self._completed = 0
+        #: By member: the last group whose writes to it are durable.
+        self._flushed: dict[int, int] = {}
+        #: Stripes that may be being written without a record, how often there were any, whether records have to say so,
+        #: and whether they do.
+        self._settled: list[tuple[int, int]] = []
+        self._settles = 0
+        self._unlogged = False
+        self._warned = False
+        self._records = 0
+        self._groups = 0
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def load(self) -> list[str]:
+        """Read the logs of all members; sentences about those that cannot be used.  Writes nothing."""
+        notices = []
+        for member in self._holders():
+            area = PplArea(member, self._signature)
+            try:
+                await area.load()
+            except OrionError as error:
+                notices.append(f"the partial parity log of {member.label} cannot be read: {error.message}")
+            else:
+                if area.last is None:
+                    notices.append(f"{member.label} has no partial parity log that can be used")
+                else:
+                    self._generation = max(self._generation, area.last.generation)
+            self._areas[id(member)] = area
+        return notices
+
+    async def replay(self) -> Replayed:
+        """Make the parity of what was being written agree with the data, durably.  For an array that is dirty.
+
+        Raises IntegrityError if an entry says what cannot be.
+        """
+        return await replay(list(self._areas.values()), self._members, self._layout)
+
+    async def start(self) -> None:
+        """End what the logs say, and make one where there is none.  Before the first write, also of superblocks.
+
+        What was to be replayed has been, or was decided against; the engine's ``sync`` says what is left to prove.
+        Raises IntegrityError if the superblocks leave no place for a log.
+        """
+        async with self._preparing:
+            extra = self._extra()
+            failures = []
+            if not self._started:
+                for member in self._holders():
+                    _check_size(PplArea(member, self._signature))
+                known = [self._areas[id(member)] for member in self._holders() if id(member) in self._areas]
+                failures = await self._each(known, lambda area: self._restart(area, extra))
+                self._started = True
+            failures += await self._prepare(extra)
+        await self._fail(failures)
+
+    async def _restart(self, area: PplArea, extra: Sequence[Entry]) -> None:
+        if area.last is None:
+            await area.reset(self._next(), extra)
+        elif area.wraps(HEADER_SIZE):
+            await area.rewind(self._next(), extra)
+        else:
+            await area.append(self._next(), extra, ())
+
+    async def _prepare(self, extra: Sequence[Entry]) -> Failures:
+        """Logs for members that have none yet; the caller holds the lock for that."""
+        # Whoever comes back has been written without a record, so what its log says is out of date.
+        here = {id(member) for member in self._holders()}
+        self._areas = {key: area for key, area in self._areas.items() if key in here}
+        fresh = []
+        for member in self._holders():
+            if id(member) not in self._areas:
+                area = self._areas[id(member)] = PplArea(member, self._signature)
+                fresh.append(area)
+
+        async def make(area: PplArea) -> None:
+            _check_size(area)
+            await area.reset(self._next(), extra)
+
+        return await self._each(fresh, make)
+
+    async def member_changed(self) -> None:
+        """A member has come or gone: whoever is new gets an empty log, before anything is written to it."""
+        await self.start()
+
+    async def run(self) -> None:
+        """There is nothing to do in the background."""
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def write(self, transfers: list[Transfer], rows: Sequence[RowWrite], put: Put) -> None:
+        """Part of :class:`~orionfs.array.engine.StripeLog`.  When this returns, *transfers* are in place.
+
+        The cells of a row are neighbors and all reach over its whole span, which is a multiple of the sector.  Raises
+        what *put* raises, or, with nothing written, that a record could not be (NoSpace, or the array is lost).
+        """
+        if not self._started:
+            await self.start()
+        pieces = [piece for row in rows for piece in self._pieces(row)]
+        if not pieces:
+            await put(transfers)  # no parity that could be wrong
+        elif len(pieces) == 1 and pieces[0].size <= self._capacity():
+            await self._commit(_Job(pieces, transfers), put)
+        else:
+            for job in self._split(pieces, transfers):
+                await self._commit(job, put)
+
+    def _pieces(self, fact: RowWrite) -> list[_Piece]:
+        layout = self._layout
+        place = layout.row(fact.row)
+        slot = place.parity
+        if fact.row * layout.chunk >= self._members[slot].valid:
+            return []
+        if not fact.cells or len(fact.cells) == layout.columns:
+            return [_Piece(slot, fact.row, fact.low, fact.high, 0, layout.columns, None)]
+        assert fact.parity is not None, f"stripe {fact.row} has a parity member, and no parity was computed"
+        first = fact.cells[0].column
+        partial = memoryview(bytearray(fact.high - fact.low))
+        xor(partial, [fact.parity, *(cell.data for cell in fact.cells)])
+        most = round_down(self._capacity(), _PAGE)
+        return [
+            _Piece(slot, fact.row, low, high, first, len(fact.cells), partial[low - fact.low : high - fact.low])
+            for low, high in _steps(fact.low, fact.high, most)
+        ]
+
+    def _split(self, pieces: list[_Piece], transfers: list[Transfer]) -> Iterator[_Job]:
+        """As few jobs as the room for one record allows, in the order of member addresses."""
+        chunk, capacity = self._layout.chunk, self._capacity()
+        begin = 0
+        taken: list[_Piece] = []
+        room: dict[int, list[int]] = {}
+        for piece in sorted(pieces, key=lambda piece: (piece.row, piece.low)):
+            entries, size = room.get(piece.slot, (0, 0))
+            if entries == _MOST_ENTRIES or size + piece.size > capacity:
+                end = piece.row * chunk + piece.low
+                yield _Job(taken, _cut(transfers, begin, end))
+                begin, taken, room = end, [], {}
+                entries = size = 0
+            taken.append(piece)
+            room[piece.slot] = [entries + 1, size + piece.size]
+        yield _Job(taken, _cut(transfers, begin, None) if begin else transfers)
+
+    async def _commit(self, job: _Job, put: Put) -> None:
+        """Get *job* on record along with others, then carry it out."""
+        group = self._join(job)
+        try:
+            while not group.recorded:
+                if group.led:
+                    await group.changed.wait()
+                else:
+                    await self._lead(group)
+            if group.error is not None:
+                raise type(group.error)(group.error.message, hint=group.error.hint) from group.error
+            await put(job.transfers)
+        finally:
+            self._leave(group, job)
+
+    def _join(self, job: _Job) -> _Group:
+        group = self._forming
+        if group is None or not group.fits(job, self._capacity()):
+            group = self._forming = _Group()
+        group.jobs.append(job)
+        group.left += 1
+        return group
+
+    def _leave(self, group: _Group, job: _Job) -> None:
+        if not group.recorded:
+            group.jobs.remove(job)
+        group.left -= 1
+        if group.left:
+            return
+        if self._forming is group:
+            self._forming = None
+        if group.number:
+            self._completed = group.number
+            self._turn.release()
+
+    async def _lead(self, group: _Group) -> None:
+        """Wait for the group's turn and put its jobs on record.  Whoever is cancelled leaves it to another one."""
+        group.led = True
+        try:
+            if not group.number:
+                await self._turn.acquire()
+                self._number += 1
+                group.number = self._number
+                if self._forming is group:
+                    self._forming = None
+            with trio.CancelScope(shield=True):
+                try:
+                    await self._record(group)
+                except OrionError as error:
+                    group.error = error
+            group.recorded = True
+        finally:
+            group.led = False
+            changed, group.changed = group.changed, trio.Event()
+            changed.set()
+
+    async def _record(self, group: _Group) -> None:
+        """Put the entries of all jobs on the members with their parity, durably."""
+        self._groups += 1
+        if any(id(member) not in self._areas for member in self._holders()):
+            await self.start()
+        touched = frozenset(transfer.slot for job in group.jobs for transfer in job.transfers)
+        records: list[tuple[PplArea, list[_Piece]]] = []
+        for slot, pieces in _by_slot(piece for job in group.jobs for piece in job.pieces).items():
+            least = min(piece.row for piece in pieces) * self._layout.chunk
+            records += [(area, pieces) for area in self._areas_of(slot) if least < area.member.valid]
+        await self._make_durable([area for area, _ in records])
+        extra = self._extra()
+        full = [area for area, pieces in records if area.wraps(HEADER_SIZE + sum(piece.size for piece in pieces))]
+        if full:
+            await self._fail(await self._each(full, lambda area: area.rewind(self._next(), extra)))
+        by_area = {id(area): pieces for area, pieces in records}
+        completed = self._completed
+
+        async def append(area: PplArea) -> None:
+            pieces = by_area[id(area)]
+            parities = [piece.partial for piece in pieces if piece.partial is not None]
+            entries = [*map(self._entry, pieces), *extra]
+            await area.append(self._next(), entries, parities)
+            self._flushed[id(area.member)] = completed
+            area.rows = tuple(piece.row for piece in pieces)
+            area.touched = touched
+            area.group = group.number
+
+        self._records += len(records)
+        left = [area for area, _ in records if area.member.valid]
+        await self._fail(await self._each(left, append))
+
+    def _entry(self, piece: _Piece) -> Entry:
+        layout = self._layout
+        sector = ((piece.row * layout.columns + piece.column) * layout.chunk + piece.low) // SECTOR
+        checksum = crc32c(piece.partial) if piece.partial is not None else 0
+        return Entry(sector, piece.size, (piece.high - piece.low) * piece.chunks, piece.slot, checksum)
+
+    # --- what is written without a record --------------------------------------------------------------------------
+
+    async def settle(self, first: int, end: int) -> None:
+        """Part of :class:`~orionfs.array.engine.StripeLog`: a cut from now on makes a reader resync the array."""
+        if not self._started:
+            await self.start()
+        self._settles += 1
+        self._remember(first, end)
+        if self._warned and not self._live(first, end):
+            return
+        await self._turn.acquire()
+        try:
+            with trio.CancelScope(shield=True):
+                self._unlogged = True
+                live = self._live(first, end)
+                extra = self._extra()
+                areas = [area for area in self._current() if area in live or extra[0] not in _said(area)]
+                await self._make_durable(areas)
+                await self._blank(areas)
+                self._warned = True
+        finally:
+            self._turn.release()
+
+    def _remember(self, first: int, end: int) -> None:
+        settled = self._settled
+        if settled and settled[-1][0] <= first <= settled[-1][1]:
+            settled[-1] = settled[-1][0], max(end, settled[-1][1])
+        else:
+            settled.append((first, end))
+        if len(settled) > 64:
+            settled[:] = [(min(low for low, _ in settled), max(high for _, high in settled))]
+
+    def _live(self, first: int, end: int) -> list[PplArea]:
+        """The logs that would replay something of the stripes [first, end)."""
+        return [area for area in self._current() if any(first <= row < end for row in area.rows)]
+
+    # --- durability ------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> Failures:
+        """Make all that :meth:`write` has returned for durable; the members that failed."""
+        return await self._flush(list(self._holders()))
+
+    async def drain(self) -> None:
+        """Make everything durable and end what the logs say: a replay would find nothing.
+
+        What is being written meanwhile is another matter.  Raises if a member failed and the array is lost, or NoSpace.
+        """
+        await self._turn.acquire()
+        try:
+            with trio.CancelScope(shield=True):
+                quiet = not any(self._busy(first, end) for first, end in self._settled)
+                settles = self._settles
+                await self._fail(await self.flush())
+                if quiet and settles == self._settles:
+                    self._settled.clear()
+                    self._unlogged = self._warned = False  # whoever settles from here on waits for the turn
+                extra = tuple(self._extra())
+                await self._blank([area for area in self._current() if _said(area) != extra])
+        finally:
+            self._turn.release()
+
+    async def _make_durable(self, areas: Iterable[PplArea]) -> None:
+        """Make durable what the last records of *areas* protect, so that others may follow them."""
+        late: dict[int, Member] = {}
+        for area in areas:
+            for slot in area.touched:
+                for member in self._holders_of(slot):
+                    if self._flushed.get(id(member), 0) < area.group:
+                        late[id(member)] = member
+        if late:
+            await self._fail(await self._flush(list(late.values())))
+
+    async def _flush(self, members: Sequence[Member]) -> Failures:
+        completed = self._completed
+        failures = await on_each(members, _flush_member)
+        failed = {id(member) for member, _error in failures}
+        for member in members:
+            if id(member) not in failed:
+                self._flushed[id(member)] = max(self._flushed.get(id(member), 0), completed)
+        return failures
+
+    async def _blank(self, areas: Sequence[PplArea]) -> None:
+        """Let *areas* say nothing but what else is the matter.  The caller has the turn."""
+        extra = self._extra()
+        await self._fail(await self._each(areas, lambda area: self._restart(area, extra)))
+
+    def _extra(self) -> list[Entry]:
+        """What every record says beside its own entries."""
+        sync = self._sync
+        if sync.needed and (sync.suspects or not sync.believed):
+            return [UNPROVEN]
+        return [UNLOGGED] if self._unlogged or sync.needed else []
+
+    # --- members ---------------------------------------------------------------------------------------------------
+
+    def _holders(self) -> Iterator[Member]:
+        """Everybody with a log: the members that data are written to, and their copies."""
+        for slot in range(len(self._members)):
+            yield from self._holders_of(slot)
+
+    def _holders_of(self, slot: int) -> Iterator[Member]:
+        member = self._members[slot]
+        for each in (member, member.copy):
+            if each is None or each.device is None or each.superblock is None:
+                continue
+            if each.valid or each.state in ("rebuilding", "replacing"):
+                yield each
+
+    def _areas_of(self, slot: int) -> list[PplArea]:
+        return [self._areas[id(member)] for member in self._holders_of(slot) if id(member) in self._areas]
+
+    def _current(self) -> list[PplArea]:
+        return [area for slot in range(len(self._members)) for area in self._areas_of(slot)]
+
+    def _capacity(self) -> int:
+        return min((area.capacity for area in self._current()), default=LEAST - 2 * HEADER_SIZE)
+
+    def _next(self) -> int:
+        self._generation += 1
+        return self._generation
+
+    async def _each(self, areas: Sequence[PplArea], act: Callable[[PplArea], Awaitable[None]]) -> Failures:
+        if not areas:
+            return []
+        by_member = {id(area.member): area for area in areas}
+        return await on_each([area.member for area in areas], lambda member: act(by_member[id(member)]))
+
+    async def _fail(self, failures: Failures) -> None:
+        """Have the members that failed on record.  Raises NoSpace if that was all that was the matter with one."""
+        full: OrionError | None = None
+        for member, error in failures:
+            if isinstance(error, NoSpace):
+                full = error
+            else:
+                await self._faults.member_failed(member, error)
+        if full is not None:
+            raise full
+
+    # --- facts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Whether the logs that were loaded tell all that is wrong with the parity: no resync was pending."""
+        areas = self._current()
+        return bool(areas) and all(area.last is not None and UNPROVEN not in area.last.entries for area in areas)
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for status: records and groups so far, and whether a cut now would lead to a resync."""
+        return {"records": self._records, "groups": self._groups, "resync_after_a_cut": bool(self._extra())}
+
+
+def _by_slot(pieces: Iterable[_Piece]) -> dict[int, list[_Piece]]:
+    found: dict[int, list[_Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.slot, []).append(piece)
+    return found
+
+
+def _steps(low: int, high: int, most: int) -> Iterator[tuple[int, int]]:
+    while low < high:
+        end = min(low + most, high)
+        yield low, end
+        low = end
+
+
+def _cut(transfers: Sequence[Transfer], begin: int, end: int | None) -> list[Transfer]:
+    """The parts of *transfers* at the member addresses [begin, end)."""
+    parts = []
+    for transfer in transfers:
+        low = max(transfer.offset, begin)
+        high = transfer.end if end is None else min(transfer.end, end)
+        if low < high:
+            buffers = window(transfer.buffers, low - transfer.offset, high - low)
+            parts.append(Transfer(transfer.slot, low, high, buffers))
+    return parts
+
+
+def _said(area: PplArea) -> tuple[Entry, ...]:
+    """The entries of the record that counts."""
+    return area.last.entries if area.last is not None else ()
+
+
+def _check_size(area: PplArea) -> None:
+    if area.size < LEAST:
+        raise IntegrityError(
+            f"{area.member.label} has a superblock that leaves no place for its partial parity log",
+            hint="change the array with mdadm --grow --consistency-policy=resync",
+        )
+
+
+async def _flush_member(member: Member) -> None:
+    try:
+        await member.present.flush()
+    except NoSpace as error:
+        # Unlike a write without space, a failed flush cannot be tried again: it is the failure of the member.
+        raise MediaError(error.message) from error

@@ -1,0 +1,132 @@
+"""Replay: what the partial parity logs of a dirty array say, put to use.
+
+The rules are those of the kernel (drivers/md/raid5-ppl.c): of each member the last record counts; for each of its
+entries the parity becomes the XOR of its partial parity and of what the members that were being written hold now.  An
+entry that was being written to a member that is not there is passed over: only the block that was being written is in
+doubt then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from orionfs.array.layout import StripedLayout
+from orionfs.array.member import Member
+from orionfs.array.ppl_area import PplArea
+from orionfs.array.ppl_format import Entry
+from orionfs.array.transfer import Transfer, on_each, read_all, write_all
+from orionfs.errors import MediaError, NoSpace, OrionError
+from orionfs.kernels.checksums import crc32c
+from orionfs.kernels.parity import xor
+from orionfs.units import SECTOR
+
+Failures = list[tuple[Member, OrionError]]
+
+
+class Replayed(NamedTuple):
+    """How a replay went: entries that hold now, and what could not be believed, whose stripes nobody knows."""
+
+    entries: int
+    mismatches: int
+    failures: Failures
+
+    @property
+    def proven(self) -> bool:
+        """Whether all parity agrees with its data now, by the kernel's rule: something was replayed, all of it."""
+        return self.entries > 0 and not self.mismatches and not self.failures
+
+
+class Span(NamedTuple):
+    """What an entry speaks of: the bytes [low, high) of the data areas in the *slots* written; where the parity is."""
+
+    low: int
+    high: int
+    slots: tuple[int, ...]
+    parity: int
+
+
+def span_of(entry: Entry, layout: StripedLayout) -> Span | None:
+    """Where the chunks of *entry* are; None for an entry that no writer of this array can have made."""
+    chunk, columns = layout.chunk, layout.columns
+    size = entry.data_size
+    if not size or (size | entry.pp_size) % SECTOR or entry.data_sector * SECTOR >= layout.size:
+        return None
+    number, low = divmod(entry.data_sector * SECTOR, chunk)
+    row, column = divmod(number, columns)
+    length, rest = (entry.pp_size, size % entry.pp_size) if entry.pp_size else divmod(size, columns)
+    if rest or not length or length % SECTOR or low + length > chunk:
+        return None
+    count = size // length
+    place = layout.row(row)
+    if not entry.pp_size and column:
+        return None
+    if not count or column + count > columns or (entry.pp_size and count == columns):
+        return None
+    if entry.parity_disk != place.parity:
+        return None
+    base = row * chunk + low
+    return Span(base, base + length, place.data[column : column + count], place.parity)
+
+
+async def replay(areas: Sequence[PplArea], members: Sequence[Member], layout: StripedLayout) -> Replayed:
+    """Replay the logs in *areas*, which are loaded; all parity is durable when this returns.  May be done again.
+
+    *failures* are the members that did not take their parity: the caller has to do without them.
+    """
+    entries = mismatches = 0
+    failures: Failures = []
+    written: dict[int, Member] = {}
+    for area in areas:
+        if members[area.member.slot] is not area.member:
+            continue  # the copy of another member, whose log says the same
+        if area.last is None:
+            mismatches += 1
+            continue
+        try:
+            parities = memoryview(await area.load_parity(area.last))
+        except OrionError:
+            mismatches += 1
+            continue
+        at = 0
+        for entry in area.last.entries:
+            partial = parities[at : at + entry.pp_size]
+            at += entry.pp_size
+            span = span_of(entry, layout) if crc32c(partial) == entry.checksum else None
+            if span is None or len(partial) != entry.pp_size or span.parity != area.member.slot:
+                mismatches += 1
+                continue
+            try:
+                failures += await _renew(span, partial, members, written)
+            except OrionError:
+                mismatches += 1  # of a member that holds the data
+            else:
+                entries += 1
+    failures += await on_each(list(written.values()), _flush)
+    return Replayed(entries, mismatches, failures)
+
+
+async def _renew(span: Span, partial: memoryview, members: Sequence[Member], written: dict[int, Member]) -> Failures:
+    """Make the parity of *span* agree with its data.  Raises what a member raises that holds them."""
+    low, high = span.low, span.high
+    if any(high > members[slot].valid for slot in span.slots) or low >= members[span.parity].valid:
+        return []
+    buffers = [memoryview(bytearray(high - low)) for _ in span.slots]
+    reads = [Transfer(slot, low, high, [buffer]) for slot, buffer in zip(span.slots, buffers, strict=True)]
+    for failure in await read_all(members, reads):
+        raise failure.error
+    parity = memoryview(bytearray(high - low))
+    xor(parity, [*buffers, partial] if len(partial) else buffers)
+    for member in (members[span.parity], members[span.parity].copy):
+        if member is not None:
+            written[id(member)] = member
+    failed = await write_all(members, [Transfer(span.parity, low, high, [parity])])
+    return [(failure.member, failure.error) for failure in failed]
+
+
+async def _flush(member: Member) -> None:
+    try:
+        await member.present.flush()
+    except NoSpace as error:
+        # Unlike a write without space, a failed flush cannot be tried again: it is the failure of the member.
+        raise MediaError(error.message) from error
