@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import trio
@@ -21,18 +22,28 @@ from orionfs.units import KIB, MIB
 
 ENVIRONMENT = Environment()
 
-#: Every level with every layout, with member counts worth trying.
+#: Every level with every layout, and more member counts worth trying.
 SHAPES = [
+    *[(level.name, layout, level.minimum_members + 1) for level in LEVELS.values() for layout in level.layouts],
     ("linear", "", 1),
-    ("linear", "", 3),
-    ("raid0", "original", 2),
     ("raid0", "original", 4),
     ("raid1", "", 2),
-    ("raid1", "", 3),
     ("raid5", "left-symmetric", 2),
-    *[("raid5", layout, 3) for layout in LEVELS["raid5"].layouts],
     ("raid5", "left-symmetric", 5),
+    ("raid6", "left-symmetric", 4),
 ]
+
+
+def survivable(level: str, layout: str, members: int) -> list[tuple[int, ...]]:
+    """Every set of slots, not empty, that such an array can do without."""
+    rules = LEVELS[level]
+    number = rules.layouts[layout or rules.default_layout]
+    sets = [gone for count in range(1, members) for gone in combinations(range(members), count)]
+    return [gone for gone in sets if rules.survives(number, members, gone)]
+
+
+#: Those that can do without some member.
+REDUNDANT = [shape for shape in SHAPES if survivable(*shape)]
 
 
 @dataclass
