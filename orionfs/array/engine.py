@@ -125,6 +125,8 @@ class Engine(abc.ABC):
         #: What may be chosen and changed at any time, and what time it is: set by whoever builds the array.
         self.policies = Policies()
         self.clock: Clock = SystemClock()
+        #: Whether nothing may be written at all, not even to mend what cannot be read.
+        self.read_only = False
 
     def try_read(self, offset: int, buffers: Sequence[Buffer]) -> bool:
         """The part of :meth:`StorageDevice.try_read` that pays: one buffer, one healthy member."""
@@ -238,13 +240,17 @@ class Engine(abc.ABC):
     async def _extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         while length:
             step = min(length, GIB)
-            pieces = list(self.layout.pieces(offset, step))
+            pieces = list(self._data_pieces(offset, step))
             data = {slot: await self._data_of(slot, low, high) for slot, (low, high) in _reach(pieces).items()}
             for piece in pieces:
                 for extent in _cut(piece, data[piece.slot], offset):
                     yield extent
             offset += step
             length -= step
+
+    def _data_pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """Where the data of the range are, once each."""
+        return self.layout.pieces(offset, length)
 
     async def _data_of(self, slot: int, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of [low, high) of a member's data area that may hold something other than zeros."""

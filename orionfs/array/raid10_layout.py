@@ -168,3 +168,29 @@ class Raid10Layout(Layout):
         last = self._logical((high - 1) // self.chunk)[0] + 1
         end = min(-(-last * self.members // self.near), self.chunks)
         return min(first, end) * self.chunk, end * self.chunk
+
+    # --- logical rows: rows of different chunks --------------------------------------------------------------------
+
+    def logical_range(self, low: int, high: int) -> tuple[int, int]:
+        """The logical rows, [first, end), in which the array bytes [low, high) have any of their near copies."""
+        first = low // self.chunk * self.near // self.members
+        return first, ((high - 1) // self.chunk * self.near + self.near - 1) // self.members + 1
+
+    def end_before(self, logical: int) -> int:
+        """How many array bytes there are whose near copies all lie before row *logical*."""
+        return min(logical * self.members // self.near, self.chunks) * self.chunk
+
+    def areas(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """The rows of a member, [start, stop), that hold the logical rows [first, end), in as many runs as it takes."""
+        if self.offset:
+            yield first * self.far, end * self.far
+            return
+        for zone in range(self.far):
+            yield first + zone * self.stride, end + zone * self.stride
+
+    def safe_end(self, row: int, logical: int) -> int:
+        """Up to which row, in the zone of *row*, a member holds only chunks with all near copies before *logical*."""
+        zone = self._logical(row)[1]
+        if self.members % self.near:
+            logical -= 1  # a chunk may go on in the next row
+        return logical * self.far if self.offset else logical + zone * self.stride

@@ -92,22 +92,22 @@ def last_member_written_late(array: Any) -> None:
     """Acknowledges before the last of the members that a write concerns has it: parity, or the second copy."""
     engine = array._engine
     late: list[Transfer] = []
-    name = "_commit" if hasattr(engine, "_commit") else "write"
 
     async def commit(transfers: list[Transfer], first: int, end: int) -> None:
         await drain()
         await original(transfers[:-1], first, end)
         late.extend(_copy(transfer) for transfer in transfers[-1:])
 
-    async def write(offset: int, buffers: Any, length: int) -> None:
+    def plan_write(offset: int, views: list[memoryview], length: int) -> list[Transfer]:
+        transfers = original(offset, views, length)
+        if not views or len(transfers) < 2:
+            return transfers
+        late.append(_copy(transfers[-1]))
+        return transfers[:-1]
+
+    async def put(*arguments: Any) -> None:
         await drain()
-        active = swap(engine, "_active", engine._active[:-1] or engine._active)
-        try:
-            await original(offset, buffers, length)
-        finally:
-            left_out = [member for member in active if member.active and member not in engine._active]
-            engine._active = [member for member in active if member.active]
-        late.extend(_copy(Transfer(member.slot, offset, offset + length, buffers)) for member in left_out)
+        await put_all(*arguments)
 
     async def drain() -> None:
         waiting, late[:] = late[:], []
@@ -117,7 +117,11 @@ def last_member_written_late(array: Any) -> None:
         await drain()
         return await flush()
 
-    original = swap(engine, name, commit if name == "_commit" else write)
+    if hasattr(engine, "_commit"):
+        original = swap(engine, "_commit", commit)
+    else:
+        original = swap(engine, "_plan_write", plan_write)
+        put_all = swap(engine, "_put", put)
     flush = swap(array, "_flush_members", flush_members)
 
 
@@ -153,8 +157,8 @@ def no_resync_after_an_unclean_stop(array: Any) -> None:
 
 def reads_any_copy_while_they_may_differ(array: Any) -> None:
     engine = array._engine
-    turn = iter(range(1 << 30))
-    swap(engine, "_source", lambda _offset: engine._active[next(turn) % len(engine._active)])
+    engine.policies.read_policy = "round-robin"
+    swap(engine, "_free", lambda _offset, _length: True)
 
 
 def zeros_for_what_cannot_be_read(array: Any) -> None:
