@@ -231,11 +231,11 @@ def length_of(sync_size: int, chunksize: int) -> int:
 def default_chunk(sync_size: int, space: int, stripe_chunk: int = 0) -> int:
     """The chunk of a new bitmap over *sync_size* sectors that may take *space* bytes.
 
-    64 MiB as in mdadm, but for arrays so small that fewer than 256 chunks would be left: there a 256th of the array,
-    yet not less than 64 KiB and one chunk of the array (*stripe_chunk*, bytes).  A resync after a cut then touches
-    little, and writing the whole array sets at most some 256 bits.  Doubled until the bitmap fits.
+    64 MiB as in mdadm, but for arrays so small that fewer than 256 chunks would be left: there a 256th of the array or
+    up to twice that, yet not less than 64 KiB and one chunk of the array (*stripe_chunk*, bytes).  A resync after a cut
+    then touches little, and writing to all of the array sets at most 256 bits.  Doubled until the bitmap fits.
     """
-    share = 1 << max(sync_size * SECTOR // _CHUNKS, 1).bit_length() - 1
+    share = 1 << max(-(-sync_size * SECTOR // _CHUNKS) - 1, 0).bit_length()
     chunk = max(min(max(share, stripe_chunk), LARGEST_CHUNK), _SMALLEST_CHUNK, _LEAST_CHUNK)
     while length_of(sync_size, chunk) > space:
         chunk *= 2

@@ -47,7 +47,7 @@ def bitmap_space(sectors: int) -> int:
     return 8
 
 
-def data_offset(device_size: int, chunksize: int) -> int:
+def data_offset(device_size: int, chunksize: int, *, ppl: bool = False) -> int:
     """First data sector of a member of *device_size* sectors in an array with *chunksize* sectors (0: no chunk).
 
     mdadm computes it from the first member and uses it for all.
@@ -56,20 +56,29 @@ def data_offset(device_size: int, chunksize: int) -> int:
     # Room for moving the data in a reshape: a thousandth of the device, but at least a few chunks.
     while headroom * 1024 > device_size and (chunksize == 0 or headroom // 2 >= 4 * (chunksize // 2)):
         headroom //= 2
-    return round_up(_FIXED_SPACE + bitmap_space(device_size) + headroom, _ALIGNMENT)
+    logs = PPL_SIZE if ppl else bitmap_space(device_size)
+    return round_up(_FIXED_SPACE + logs + headroom, _ALIGNMENT)
 
 
-def bblog_offset(size: int) -> int:
-    """Sectors from the superblock to the bad-block log of an array with component *size* (0 for RAID 0 and linear)."""
+def bblog_offset(size: int, *, bitmap_length: int = 0, ppl: bool = False) -> int:
+    """Sectors from the superblock to the bad-block log of an array with component *size* (0 for RAID 0 and linear).
+
+    Behind the bitmap of *bitmap_length* bytes or the PPL, if there is one, else behind the room for a bitmap.
+    """
+    if ppl:
+        return LOG_OFFSET + PPL_SIZE
+    if bitmap_length:
+        return LOG_OFFSET + round_up(-(-bitmap_length // SECTOR), _PAGE)
     return BBLOG_OFFSET + bitmap_space(size)
 
 
-def component_size(available: int, chunksize: int, logical_block: int = SECTOR) -> int:
+def component_size(available: int, chunksize: int, logical_block: int = SECTOR, far: int = 1) -> int:
     """Sectors of each member that a redundant array uses when the smallest has *available* behind its data offset.
 
-    Whole chunks; without a chunk whole KiB, as mdadm counts, and whole logical blocks (in bytes).
+    Whole chunks, of RAID 10 as many as divide by its *far* copies; without a chunk whole KiB, as mdadm counts, and
+    whole logical blocks (in bytes).
     """
-    return round_down(available, chunksize or max(2, logical_block // SECTOR))
+    return round_down(available, chunksize * far or max(2, logical_block // SECTOR))
 
 
 def bitmap_place(superblock: Superblock) -> tuple[int, int]:

@@ -355,9 +355,9 @@ def unpack_time(raw: int) -> int:
     return (raw & (1 << 40) - 1) * 10**9 + (raw >> 40) * 1000
 
 
-def roles_for(count: int) -> list[int]:
-    """The ``dev_roles`` of a new array: slots 0 to *count* - 1, then unused entries up to a whole sector."""
-    entries = (round_up(FIXED_SIZE + 2 * count, SECTOR) - FIXED_SIZE) // 2
+def roles_for(count: int, spares: int = 0) -> list[int]:
+    """The ``dev_roles`` of a new array: slots 0 to *count* - 1, *spares*, then unused entries up to a whole sector."""
+    entries = (round_up(FIXED_SIZE + 2 * (count + spares), SECTOR) - FIXED_SIZE) // 2
     return [*range(count), *[ROLE_SPARE] * (entries - count)]
 
 

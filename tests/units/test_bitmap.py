@@ -200,6 +200,7 @@ def test_hostile_fields_never_raise_anything_else_and_never_take_much_memory(cha
         (64 * MIB, 4096, 0, 256 * KIB),
         (64 * MIB, 4096, 512 * KIB, 512 * KIB),
         (GIB, 4096, 64 * KIB, 4 * MIB),
+        (GIB + 512, 4096, 64 * KIB, 8 * MIB),
         (16 * GIB, 4096, 0, 64 * MIB),
         (TIB, 64 * KIB, 0, 64 * MIB),
         (TIB, 4096, 0, 64 * MIB),
