@@ -11,7 +11,7 @@ from orionfs.array.bad_blocks import BadBlocks
 from orionfs.array.engine import Engine
 from orionfs.array.enlisting import enlist_device, own_superblock
 from orionfs.array.levels import Level
-from orionfs.array.member import Member
+from orionfs.array.member import WHOLE, Member
 from orionfs.array.policies import Policies
 from orionfs.array.roster import NO_SLOT, Roster
 from orionfs.array.superblock import Superblock
@@ -97,6 +97,11 @@ class Administration(abc.ABC):
             await self.member_failed(target, error)
             return
         if target.state == "replacing":
+            # First it is complete, on record, then it has the slot: at no cut between nobody has.
+            target.checkpoint = WHOLE
+            await self.record()
+            if target.state != "replacing":
+                return
             original = self.roster.slots[target.slot]
             original.copy = None
             # From here on writes pass it by: no acknowledgement before that is on record.

@@ -25,7 +25,7 @@ from orionfs.array.bookkeeping import Bookkeeping, Mark
 from orionfs.array.engine import Engine
 from orionfs.array.levels import Level
 from orionfs.array.log import Log
-from orionfs.array.member import Member
+from orionfs.array.member import WHOLE, Member
 from orionfs.array.pace import Pace
 from orionfs.array.policies import Policies
 from orionfs.array.roster import Roster
@@ -69,6 +69,7 @@ class Array(Bookkeeping, StorageDevice):
         events: EventSink,
         read_only: bool,
         resync_from: int,
+        unsettled: bool = False,
         policies: Policies | None = None,
         notices: Sequence[str] = (),
         idle_devices: Sequence[StorageDevice] = (),
@@ -100,6 +101,8 @@ class Array(Bookkeeping, StorageDevice):
         # Two steps when a member goes, or went before: MD trusts one that is a single event behind.
         self._step = 1 if all(member.active for member in self._members) else 2
         self._unrecorded = False
+        self._unsettled = unsettled  # the superblocks are not clean, or not all alike
+        self._log_started = False
         self._failed = ""
         self._closed = False
         self._dirtied = trio.Event()
@@ -241,6 +244,10 @@ class Array(Bookkeeping, StorageDevice):
     async def extents(self, offset: int, length: int) -> AsyncGenerator[Extent, None]:
         self.check(offset, length)
         self._check_open()
+        if self._read_only and any(member.pending and member.pending.over(0, WHOLE) for member in self._members):
+            async for extent in super().extents(offset, length):  # holes on the members are not holes then
+                yield extent
+            return
         await self.drain()
         async for extent in self._engine.extents(offset, length):
             yield extent
@@ -298,7 +305,7 @@ class Array(Bookkeeping, StorageDevice):
 
     async def drain(self) -> None:
         """Part of :class:`~orionfs.array.work.Host`."""
-        if self.log is not None:
+        if self.log is not None and not self._read_only:
             await self.log.drain()
 
     def marked(self, slot: int, low: int, high: int) -> bool:
@@ -316,6 +323,8 @@ class Array(Bookkeeping, StorageDevice):
                 with trio.CancelScope() as self._ending:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._keep_clean)
+                        if self._unsettled:
+                            nursery.start_soon(self._settle_in)
                         nursery.start_soon(self.background.run)
                         if self.log is not None:
                             nursery.start_soon(self.log.run)
@@ -335,6 +344,13 @@ class Array(Bookkeeping, StorageDevice):
                 seen = self._counters.writes
                 await self.clock.sleep(CLEAN_AFTER_S)
             self._dirtied = trio.Event()
+
+    async def _settle_in(self) -> None:
+        """After an unclean stop: all superblocks alike again, and clean as soon as all is well."""
+        try:
+            await self._mark_dirty()
+        except OrionError as error:
+            self.emit("array.not-settled", f"its superblocks cannot be updated: {error.message}", severity="error")
 
     async def _keep_tidy(self) -> None:
         """Clear the bits of what has not been written for a while."""
@@ -380,12 +396,27 @@ class Array(Bookkeeping, StorageDevice):
         if target is not None:
             await self.checkpoint(target)
         if not sync.needed:
+            await self._forget_bits()
             await self._mark_clean()
         elif self._mark is Mark.DIRTY and self._engine.can_sync:
             await self.drain()
             async with self._superblock_lock:
                 await self._flush_or_lose()
                 await self._write_superblocks(sync.checkpoint() // SECTOR)
+
+    async def _forget_bits(self) -> None:
+        """Before the array is left clean: what is in sync needs no bits."""
+        if self.bitmap is None or not self.bitmap.untidy or not all(member.active for member in self._members):
+            return
+        try:
+            await self.drain()
+            async with self._superblock_lock:
+                await self._flush_or_lose()
+            self.bitmap.snapshot()
+            for member, error in await self.bitmap.tidy(self.bitmap.snapshot()):
+                self._lose(member, error)
+        except OrionError as error:
+            self.emit("bitmap.not-tidied", error.message, severity="warning")
 
     async def _close_members(self) -> None:
         """Let go of all devices; raises only if so many failed their last flush that redundancy cannot stand in."""

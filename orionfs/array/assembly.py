@@ -13,8 +13,9 @@ from orionfs.array.array import Array, EventSink
 from orionfs.array.bad_blocks import BadBlocks
 from orionfs.array.building import build_engine
 from orionfs.array.engine import Engine
+from orionfs.array.journal_replay import Present
 from orionfs.array.levels import BY_MD_LEVEL
-from orionfs.array.logs import Logs, examine_logs
+from orionfs.array.logs import Logs, examine_logs, gap_of
 from orionfs.array.member import Member
 from orionfs.array.policies import Consistency, Policies
 from orionfs.array.roster import NO_SLOT, Roster
@@ -61,11 +62,21 @@ async def assemble(
     candidates = [await examine(source) for source in all_sources]
     devices = {id(candidate): source.device for candidate, source in zip(candidates, all_sources, strict=True)}
     listed = candidates[: len(sources)] + [each for each in candidates[len(sources) :] if each.superblock is not None]
-    logs = await examine_logs(
-        [(each.superblock, device) for each in listed if each.superblock and (device := devices[id(each)])],
-        consistency=consistency,
+    present = [
+        Present(each.label, device, each.superblock, gap_of(each.superblock))
+        for each in listed
+        if each.superblock is not None and (device := devices[id(each)]) is not None
+    ]
+    logs = await examine_logs(present, consistency=consistency, force=force)
+    verdict = judge(
+        name,
+        listed,
+        expect=expect,
+        force=force,
+        read_only=read_only,
+        logged=logs.usable,
+        disowned=logs.disowned,
     )
-    verdict = judge(name, listed, expect=expect, force=force, read_only=read_only, logged=logs.usable)
     roster = _roster(verdict, devices)
     used = {id(member.device) for member in roster.everyone()}
     faults = _FaultsLater()
@@ -81,15 +92,16 @@ async def assemble(
         read_only=read_only,
         resync_from=verdict.resync_from,
         policies=policies,
+        unsettled=verdict.dirty or _differ(verdict),
         notices=[_BY_FORCE] if _forced(verdict, engine, logs) and force else [],
         idle_devices=[device for device in devices.values() if device and id(device) not in used],
     )
     faults.array = array
-    engine.policies, engine.clock = array.policies, environment.clock
+    engine.policies, engine.clock, engine.read_only = array.policies, environment.clock, read_only
     for member in roster.everyone():
         if member.device is not None:
             member.bad = await array.bad_blocks_of(member)
-    await logs.attach(array, verdict)
+    await logs.attach(array, verdict, environment)
     for notice in (*verdict.notices, *logs.notices):
         events.emit("array.notice", name, notice, severity="warning")
     return array
@@ -124,6 +136,12 @@ class _FaultsLater:
         self.array.sync_wanted()
 
 
+def _differ(verdict: Verdict) -> bool:
+    """Whether the superblocks of the members that count differ: a cut came between their updates."""
+    accounts = [candidate.superblock for candidate in verdict.slots if candidate is not None]
+    return len({(account.events, account.resync_offset) for account in accounts if account is not None}) > 1
+
+
 def _forced(verdict: Verdict, engine: Engine, logs: Logs) -> bool:
     return verdict.dirty and engine.redundant and not engine.can_sync and not logs.usable
 
@@ -140,11 +158,12 @@ def _roster(verdict: Verdict, devices: dict[int, StorageDevice | None]) -> Roste
         assert superblock is not None
         member = Member(superblock.role, candidate.label, devices[id(candidate)], superblock, "filling")
         in_slot = members[member.slot]
+        done = (superblock.recovery_offset if superblock.is_recovering else superblock.data_size) * SECTOR
         if in_slot is None:
-            member.fill(superblock.recovery_offset * SECTOR)
+            member.fill(done)
             members[member.slot] = member
-        elif in_slot.active:
-            member.fill(superblock.recovery_offset * SECTOR, "replacing")
+        elif in_slot.active and in_slot.copy is None:
+            member.fill(done, "replacing")
             in_slot.copy = member
             copies.append(member)
     taken = {id(candidate) for candidate in (*verdict.spares, *verdict.filling)}

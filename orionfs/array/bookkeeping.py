@@ -46,6 +46,18 @@ class Bookkeeping(Administration):
     _failed: str
     _read_only: bool
     _corrected: dict[int, list[float]]
+    _log_started: bool
+
+    async def _start_log(self) -> None:
+        """Before the first change of anything, have the log finish what it has found."""
+        if self.log is None or self._log_started:
+            return
+        self._log_started = True  # what the log does now may come back here
+        try:
+            await self.log.start()
+        except BaseException:
+            self._log_started = False
+            raise
 
     @abc.abstractmethod
     async def drain(self) -> None:
@@ -81,6 +93,7 @@ class Bookkeeping(Administration):
     async def _mark_dirty(self) -> None:
         """Before a write: make every member say that redundancy may be behind, durably."""
         with trio.CancelScope(shield=True):
+            await self._start_log()
             async with self._superblock_lock:
                 if self._mark is Mark.DIRTY:
                     return
@@ -139,6 +152,7 @@ class Bookkeeping(Administration):
     async def record(self) -> None:
         """Write the superblocks anew: who is a member, and how far those are that are being filled, has changed."""
         with trio.CancelScope(shield=True):
+            await self._start_log()
             async with self._superblock_lock:
                 await self._record()
 

@@ -13,6 +13,9 @@ class Log(StripeLog, Protocol):
 
     noun: str
 
+    async def start(self) -> None:
+        """Before the first write of anything: finish what was found, and begin anew.  May be called again."""
+
     async def flush(self) -> Failures:
         """Make everything durable that :meth:`write` has returned for; the members that failed their flush."""
 

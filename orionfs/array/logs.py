@@ -7,31 +7,56 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orionfs.array.bitmap import BitmapError
+from orionfs.array.journal import Journal, Site
+from orionfs.array.journal_replay import JournalVerdict, Present, current_members, examine
+from orionfs.array.levels import BY_MD_LEVEL
+from orionfs.array.member import Member
+from orionfs.array.parity import ParityEngine
+from orionfs.array.placement import free_gap
 from orionfs.array.policies import Consistency
-from orionfs.array.superblock import FEATURE_BITMAP, Superblock
+from orionfs.array.ppl import PartialParityLog
+from orionfs.array.ppl_area import read_record
+from orionfs.array.ppl_format import UNPROVEN, signature_of
+from orionfs.array.superblock import FEATURE_BITMAP, FEATURE_MULTIPLE_PPLS, FEATURE_PPL, Superblock
 from orionfs.array.verdict import Verdict
 from orionfs.array.write_intent import WriteIntent, find_bitmap
-from orionfs.device import StorageDevice
+from orionfs.environment import Environment
+from orionfs.errors import IntegrityError, OrionError
 from orionfs.units import SECTOR
 
 if TYPE_CHECKING:
     from orionfs.array.array import Array
 
+_PPL = FEATURE_PPL | FEATURE_MULTIPLE_PPLS
+
 
 @dataclass(slots=True)
 class Logs:
-    """What was found, and whether it tells what was being written when the array was left."""
+    """What was found.
 
+    ``usable``: it tells what was being written when the array was left, so that everything else may be believed.
+    ``disowned`` are the labels of members that had failed by then, whatever their superblocks say.
+    """
+
+    consistency: Consistency
+    force: bool = False
+    journal: JournalVerdict = field(default_factory=lambda: JournalVerdict(False))
     usable: bool = False
+    disowned: tuple[str, ...] = ()
     notices: list[str] = field(default_factory=list)
 
-    async def attach(self, array: Array, verdict: Verdict) -> None:
+    async def attach(self, array: Array, verdict: Verdict, environment: Environment) -> None:
         """Give *array* what it needs to go on; nothing is written.
 
-        Raises :class:`~orionfs.array.bitmap.BitmapError` for a bitmap that could not be kept up to date.
+        Raises :class:`~orionfs.array.bitmap.BitmapError` for a bitmap that could not be kept up to date, and
+        :class:`~orionfs.errors.Refused` if there is no room for a journal.
         """
         if verdict.freshest.feature_map & FEATURE_BITMAP:
             await self._attach_bitmap(array, verdict)
+        if verdict.freshest.feature_map & _PPL:
+            await self._attach_ppl(array, verdict)
+        elif array.level.has_parity:
+            self._attach_journal(array, environment)
 
     async def _attach_bitmap(self, array: Array, verdict: Verdict) -> None:
         current = [
@@ -59,7 +84,106 @@ class Logs:
                 if high > begun:
                     sync.doubt(max(low, begun), high)
 
+    def _attach_journal(self, array: Array, environment: Environment) -> None:
+        found = self.journal
+        if self.consistency != "journal" and not found.usable:
+            return
+        sync = array.engine.sync
+        site = Site(
+            array.uuid, array.freshest.chunksize * SECTOR, array.level.tolerates(len(array.engine.members)), _gap
+        )
+        journal = Journal(
+            array.engine.members,
+            site,
+            faults=array,
+            policies=array.policies,
+            environment=environment,
+            proven=lambda: not sync.suspects and (sync.believed or not sync.needed),
+            report=lambda message: array.emit("journal.waiting", message, severity="warning"),
+        )
+        journal.load(found)
+        sync.believed = found.proven
+        array.use_log(journal, witnessed=True)
 
-async def examine_logs(members: Sequence[tuple[Superblock, StorageDevice]], *, consistency: Consistency) -> Logs:
-    """Read what there is, for the verdict and for :meth:`Logs.attach`."""
-    return Logs()
+    async def _attach_ppl(self, array: Array, verdict: Verdict) -> None:
+        """The one thing that assembly writes: parity that a cut left wrong, so that nobody reconstructs from it."""
+        engine = array.engine
+        assert isinstance(engine, ParityEngine), "the verdict lets only RAID 5 have a PPL"
+        log = PartialParityLog(
+            engine.members, engine.layout, array, set_uuid=array.uuid, sync=engine.sync, busy=engine.busy
+        )
+        self.notices += await log.load()
+        if verdict.dirty and not array.read_only:
+            replayed = await log.replay()
+            if replayed.proven:
+                engine.sync.settle()
+            elif engine.can_sync is False and (replayed.mismatches or replayed.failures) and not self.force:
+                raise IntegrityError(
+                    f"array {array.name}: {replayed.mismatches} entries of its partial parity log cannot be believed,"
+                    " and a member is missing",
+                    hint="bring the missing member back, or insist with -o force and check the data afterwards",
+                )
+            for member, error in replayed.failures:
+                await array.member_failed(member, error)
+            self.notices.append(f"its partial parity log was replayed: {replayed.entries} entries")
+        array.use_log(log, witnessed=False)
+
+
+async def examine_logs(members: Sequence[Present], *, consistency: Consistency, force: bool) -> Logs:
+    """Read what there is, for the verdict and for :meth:`Logs.attach`.
+
+    Raises :class:`IntegrityError` for a journal that would have to be replayed and cannot be, unless by *force*.
+    """
+    logs = Logs(consistency, force)
+    if not members:
+        return logs
+    level = BY_MD_LEVEL.get(members[0].superblock.level)
+    if level is None or not level.has_parity:
+        return logs
+    if members[0].superblock.feature_map & _PPL:
+        logs.usable = await _ppl_is_usable(members)
+        return logs
+    found = await examine(members)
+    if found.damaged and not force:
+        raise IntegrityError(
+            f"the journal should be replayed and cannot be: {found.reason}; what was flushed last may be lost",
+            hint="bring all members back, or insist with -o force and check the data afterwards",
+        )
+    logs.journal = found
+    logs.usable = found.proven
+    logs.disowned = found.disowned if found.usable else ()
+    if found.usable and found.records:
+        logs.notices.append(f"its journal is replayed: {len(found.records)} writes had not reached their stripes yet")
+    elif found.reason and found.generation:
+        logs.notices.append(f"its journal was discarded: {found.reason}")
+    return logs
+
+
+async def _ppl_is_usable(members: Sequence[Present]) -> bool:
+    """Whether the partial parity logs of all current members tell what was being written."""
+    current = current_members([present.superblock for present in members])
+    for present in members:
+        if present.superblock not in current:
+            continue
+        try:
+            record, _area = await read_record(
+                present.device, present.superblock, signature_of(present.superblock.set_uuid)
+            )
+        except OrionError:
+            return False
+        if record is None or UNPROVEN in record.entries:
+            return False
+    return True
+
+
+def gap_of(superblock: Superblock) -> tuple[int, int] | None:
+    """The place before the data of a member that MD leaves alone: offset and length in bytes."""
+    try:
+        offset, length = free_gap(superblock)
+    except OrionError:
+        return None
+    return offset * SECTOR, length * SECTOR
+
+
+def _gap(member: Member) -> tuple[int, int] | None:
+    return gap_of(member.superblock) if member.superblock is not None else None

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Protocol
 
-from orionfs.array.member import Member
+from orionfs.array.member import WHOLE, Member
 from orionfs.array.roster import Roster, recovery_sector, role_of
 from orionfs.array.superblock import (
     FEATURE_BAD_BLOCKS,
@@ -164,11 +164,11 @@ class SuperblockSet:
 def _note_progress(own: Superblock, member: Member) -> None:
     own.feature_map &= ~_PROGRESS
     own.recovery_offset = 0
-    if member.state in ("rebuilding", "replacing"):
+    if member.state == "replacing":
+        own.feature_map |= FEATURE_REPLACEMENT
+    if member.state in ("rebuilding", "replacing") and member.checkpoint < WHOLE:
         own.feature_map |= FEATURE_RECOVERY_OFFSET
         own.recovery_offset = recovery_sector(member)
-        if member.state == "replacing":
-            own.feature_map |= FEATURE_REPLACEMENT
     if member.bad:
         own.feature_map |= FEATURE_BAD_BLOCKS
 

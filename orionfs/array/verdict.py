@@ -17,7 +17,7 @@ Which geometries and features can be opened at all is :mod:`orionfs.array.suppor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -119,43 +119,35 @@ def judge(
     force: bool = False,
     read_only: bool = False,
     logged: bool = False,
+    disowned: Collection[str] = (),
 ) -> Verdict:
     """Decide whether and how the array *name* may be started from *candidates*.
 
     *force* accepts a dirty and degraded array; *read_only* promises that nothing will be written; *logged* says that a
-    journal or a PPL tells what was being written when a dirty array was left.  Raises, always with the sentence for the
-    user: NotFound (no member is there), IntegrityError (too much is damaged), Refused (members that do not belong
-    together, are too few or too old, or a feature that forbids it), Unsupported (not in this release), ConfigError (the
-    configuration contradicts the media).
+    journal or a PPL tells what was being written when a dirty array was left, and *disowned* are the labels of members
+    that had failed by then, as a journal says.  Raises, always with the sentence for the user: NotFound (no member is
+    there), IntegrityError (too much is damaged), Refused (members that do not belong together, are too few or too old,
+    or a feature that forbids it), Unsupported (not in this release), ConfigError (the configuration contradicts the
+    media).
     """
-    found = [
-        _Member(candidate.label, candidate.superblock, candidate)
-        for candidate in candidates
-        if candidate.superblock is not None
-    ]
     aside = [SetAside(item, item.state, item.problem) for item in candidates if item.superblock is None]
+    found = [_Member(item.label, item.superblock, item) for item in candidates if item.superblock is not None]
     if not found:
         raise _nothing(name, aside)
     _refuse_mixed(name, found)
     _refuse_copies(name, found)
-    events = max(member.superblock.events for member in found)
-    newest = [member for member in found if member.superblock.events == events]
-    current: list[_Member] = []
-    for member in found:
-        reason = _reason_against(member.superblock, [item.superblock for item in newest])
-        if reason is None:
-            current.append(member)
-        else:
-            aside.append(SetAside(member.candidate, *reason))
+    newest, current = _sort(found, aside, disowned)
     freshest = max(current or newest, key=lambda member: member.superblock.events).superblock
     _refuse_unfinished(name, found, freshest)
     _refuse_split_brain(name, current or newest, aside)
     _refuse_disagreement(name, current)
-    labelled = [Labelled(member.label, member.superblock) for member in current or newest]
+    labelled = [Labelled(member.label, member.superblock) for member in current or newest[:1]]
     check_geometry(name, labelled)
     check_expectation(name, freshest, expect or Expectation())
     check_features(name, labelled + _followers(aside))
 
+    current, copies = _part_copies(current)
+    aside += [SetAside(copy.candidate, "recovering", "it is a copy that is ready to take a slot") for copy in copies]
     slots = _fill(name, freshest, current)
     empty = [slot for slot, candidate in enumerate(slots) if candidate is None]
     level = BY_MD_LEVEL[freshest.level]
@@ -173,6 +165,24 @@ def judge(
 
 
 # --- who is who ------------------------------------------------------------------------------------------------------
+
+
+def _sort(
+    found: Sequence[_Member], aside: list[SetAside], disowned: Collection[str]
+) -> tuple[list[_Member], list[_Member]]:
+    """The newest of *found*, and those whose data are current; the others go to *aside*."""
+    events = max(member.superblock.events for member in found)
+    newest = [member for member in found if member.superblock.events == events]
+    current: list[_Member] = []
+    for member in found:
+        reason = _reason_against(member.superblock, [item.superblock for item in newest])
+        if reason is None and member.label in disowned:
+            reason = "stale", "it had failed when the array was left, as the journal says"
+        if reason is None:
+            current.append(member)
+        else:
+            aside.append(SetAside(member.candidate, *reason))
+    return newest, current
 
 
 def _reason_against(superblock: Superblock, newest: Sequence[Superblock]) -> tuple[State, str] | None:
@@ -280,6 +290,17 @@ def _refuse_split_brain(name: str, side: Sequence[_Member], aside: Sequence[SetA
             )
 
 
+def _part_copies(current: Sequence[_Member]) -> tuple[list[_Member], list[_Member]]:
+    """The members that fill slots, and the complete copies of those that are still there."""
+    held = {member.superblock.role for member in current if not member.superblock.feature_map & md.FEATURE_REPLACEMENT}
+    copies = [
+        member
+        for member in current
+        if member.superblock.feature_map & md.FEATURE_REPLACEMENT and member.superblock.role in held
+    ]
+    return [member for member in current if member not in copies], copies
+
+
 def _fill(name: str, freshest: Superblock, current: Sequence[_Member]) -> tuple[Candidate | None, ...]:
     slots: list[Candidate | None] = [None] * freshest.raid_disks
     for member in current:
@@ -342,9 +363,12 @@ def _too_few(
 ) -> OrionError:
     needed = freshest.raid_disks - tolerated(freshest)
     present = freshest.raid_disks - slots.count(None)
+    if present >= needed or freshest.level == 10:
+        lack = f"has {present} of its {freshest.raid_disks} members, and not one with a copy of some of its data"
+    else:
+        lack = f"needs {needed} of its {freshest.raid_disks} members and has {present}"
     return _kind_for(aside)(
-        f"array {name} ({md.LEVEL_NAMES[freshest.level]}) needs {needed} of its {freshest.raid_disks} members and has"
-        f" {present}: {_whereabouts(slots, aside)}",
+        f"array {name} ({md.LEVEL_NAMES[freshest.level]}) {lack}: {_whereabouts(slots, aside)}",
         hint=_next(aside),
     )
 
