@@ -115,11 +115,12 @@ class Logs:
         self.notices += await log.load()
         if verdict.dirty and not array.read_only:
             replayed = await log.replay()
+            engine.sync.believed = replayed.believed
             if replayed.proven:
                 engine.sync.settle()
             elif engine.can_sync is False and (replayed.mismatches or replayed.failures) and not self.force:
                 raise IntegrityError(
-                    f"array {array.name}: {replayed.mismatches} entries of its partial parity log cannot be believed,"
+                    f"array {array.name}: {replayed.mismatches} parts of its partial parity log cannot be believed,"
                     " and a member is missing",
                     hint="bring the missing member back, or insist with -o force and check the data afterwards",
                 )

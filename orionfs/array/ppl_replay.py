@@ -8,13 +8,14 @@ doubt then.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from orionfs.array.layout import StripedLayout
 from orionfs.array.member import Member
 from orionfs.array.ppl_area import PplArea
-from orionfs.array.ppl_format import Entry
+from orionfs.array.ppl_format import UNLOGGED, UNPROVEN, Entry
 from orionfs.array.transfer import Transfer, on_each, read_all, write_all
 from orionfs.errors import MediaError, NoSpace, OrionError
 from orionfs.kernels.checksums import crc32c
@@ -25,16 +26,32 @@ Failures = list[tuple[Member, OrionError]]
 
 
 class Replayed(NamedTuple):
-    """How a replay went: entries that hold now, and what could not be believed, whose stripes nobody knows."""
+    """How a replay went.
 
-    entries: int
-    mismatches: int
-    failures: Failures
+    ``entries`` were put to use, or passed over; ``torn`` are those whose partial parity is not right, as when a record
+    was being written and its stripes were not yet.  ``mismatches`` are logs and entries that cannot be believed, or
+    whose data cannot be read: nobody knows about their stripes.  ``unlogged`` says that stripes were being written
+    without a record, ``unproven`` that there was parity that did not agree to begin with.  ``failures`` are the members
+    that did not take their parity: the caller has to do without them.
+    """
+
+    entries: int = 0
+    torn: int = 0
+    mismatches: int = 0
+    unlogged: bool = False
+    unproven: bool = False
+    failures: tuple[tuple[Member, OrionError], ...] = ()
 
     @property
     def proven(self) -> bool:
-        """Whether all parity agrees with its data now, by the kernel's rule: something was replayed, all of it."""
-        return self.entries > 0 and not self.mismatches and not self.failures
+        """Whether all parity agrees with its data now, by the kernel's rule: something was replayed, and all of it."""
+        return self.believed and not self.torn and not self.unlogged and self.entries > 0
+
+    @property
+    def believed(self) -> bool:
+        """Whether what is left to prove can only be stripes that were being written when the array was left."""
+        trouble = self.mismatches or self.failures or self.unproven
+        return not trouble and (self.entries > 0 or self.torn > 0 or self.unlogged)
 
 
 class Span(NamedTuple):
@@ -70,40 +87,57 @@ def span_of(entry: Entry, layout: StripedLayout) -> Span | None:
 
 
 async def replay(areas: Sequence[PplArea], members: Sequence[Member], layout: StripedLayout) -> Replayed:
-    """Replay the logs in *areas*, which are loaded; all parity is durable when this returns.  May be done again.
-
-    *failures* are the members that did not take their parity: the caller has to do without them.
-    """
-    entries = mismatches = 0
+    """Replay the logs in *areas*, which are loaded; all parity is durable when this returns.  May be done again."""
+    found: Counter[str] = Counter()
     failures: Failures = []
     written: dict[int, Member] = {}
     for area in areas:
         if members[area.member.slot] is not area.member:
             continue  # the copy of another member, whose log says the same
-        if area.last is None:
-            mismatches += 1
-            continue
-        try:
-            parities = memoryview(await area.load_parity(area.last))
-        except OrionError:
-            mismatches += 1
-            continue
-        at = 0
-        for entry in area.last.entries:
-            partial = parities[at : at + entry.pp_size]
-            at += entry.pp_size
-            span = span_of(entry, layout) if crc32c(partial) == entry.checksum else None
-            if span is None or len(partial) != entry.pp_size or span.parity != area.member.slot:
-                mismatches += 1
-                continue
-            try:
-                failures += await _renew(span, partial, members, written)
-            except OrionError:
-                mismatches += 1  # of a member that holds the data
+        for entry, partial in await _entries(area, found):
+            span = span_of(entry, layout)
+            if entry == UNLOGGED:
+                found["unlogged"] += 1
+            elif entry == UNPROVEN:
+                found["unproven"] += 1
+            elif span is None or len(partial) != entry.pp_size or span.parity != area.member.slot:
+                found["mismatches"] += 1
+            elif crc32c(partial) != entry.checksum:
+                found["torn"] += 1
             else:
-                entries += 1
+                try:
+                    failures += await _renew(span, partial, members, written)
+                except OrionError:
+                    found["mismatches"] += 1  # a member that holds the data cannot be read
+                else:
+                    found["entries"] += 1
     failures += await on_each(list(written.values()), _flush)
-    return Replayed(entries, mismatches, failures)
+    return Replayed(
+        found["entries"],
+        found["torn"],
+        found["mismatches"],
+        found["unlogged"] > 0,
+        found["unproven"] > 0,
+        tuple(failures),
+    )
+
+
+async def _entries(area: PplArea, found: Counter[str]) -> list[tuple[Entry, memoryview]]:
+    """The entries that count on one member, with their partial parities as far as they are there."""
+    if area.last is None:
+        found["mismatches"] += 1
+        return []
+    try:
+        parities = memoryview(await area.load_parity(area.last))
+    except OrionError:
+        found["mismatches"] += 1
+        return []
+    entries = []
+    at = 0
+    for entry in area.last.entries:
+        entries.append((entry, parities[at : at + entry.pp_size]))
+        at += entry.pp_size
+    return entries
 
 
 async def _renew(span: Span, partial: memoryview, members: Sequence[Member], written: dict[int, Member]) -> Failures:

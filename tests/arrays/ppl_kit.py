@@ -97,7 +97,7 @@ class Stack:
         whole = all(member.active for member in self.members)
         if not replayed.proven and whole:
             self.engine.sync.position = 0
-            self.engine.sync.believed = self.log.usable
+            self.engine.sync.believed = replayed.believed
         await self.log.start()
         return replayed, notices
 

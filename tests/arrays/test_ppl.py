@@ -301,7 +301,8 @@ async def test_parity_is_renewed_from_a_record_and_nothing_else_is():
     again = Stack(devices, 256 * KIB)
     replayed, notices = await again.start()
     assert notices == []
-    assert replayed == (1, 0, [])
+    assert replayed == (1, 0, 0, False, False, ())
+    assert replayed.believed
     assert replayed.proven
     assert raw(devices[3])[DATA : DATA + 4096] == b"\x22" * 4096
     assert raw(devices[2])[DATA + 4096] == 0x11 ^ 1
@@ -349,9 +350,29 @@ async def test_what_cannot_be_believed_is_counted_and_not_used(spoil):
     again = Stack(devices, 256 * KIB)
     await again.log.load()
     replayed = await again.log.replay()
-    assert (replayed.entries, replayed.mismatches) == (0, 1)
+    assert (replayed.entries, replayed.torn, replayed.mismatches) == ((0, 1, 0) if spoil == "parity" else (0, 0, 1))
     assert not replayed.proven
+    assert replayed.believed == (spoil == "parity"), "a torn record is one whose stripes were not being written yet"
     assert raw(devices[3])[DATA : DATA + 4096] == good
+
+
+@pytest.mark.parametrize("mark", [UNLOGGED, UNPROVEN])
+async def test_what_the_log_announced_is_not_proven_by_it(mark):
+    stack, devices = ram()
+    await stack.log.start()
+    if mark == UNLOGGED:
+        await stack.log.settle(5, 6)
+    else:
+        stack.engine.sync.position = 0
+    await stack.write(4 * KIB, b"\x22" * 4096)
+    again = Stack(devices, 256 * KIB)
+    await again.log.load()
+    assert again.log.usable == (mark == UNLOGGED)
+    replayed = await again.log.replay()
+    assert replayed.entries == 1
+    assert (replayed.unlogged, replayed.unproven) == (mark == UNLOGGED, mark == UNPROVEN)
+    assert not replayed.proven
+    assert replayed.believed == (mark == UNLOGGED)
 
 
 async def test_logs_of_the_kernel_are_taken_over_and_ended():

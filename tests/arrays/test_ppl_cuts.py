@@ -93,7 +93,7 @@ async def check_closure(states, history, missing, machine, tally):
     disks = [SimDisk.restored(state, machine=machine) for state in states]
     stack = Stack(disks, SIZE, chunk=CHUNK, area=AREA, missing=missing)
     replayed, _notices = await stack.start()
-    if missing and not stack.log.usable:
+    if missing and (replayed.unproven or replayed.mismatches):
         tally["refused"] += 1
         return
     tally["proven" if replayed.proven else "resync"] += 1
