@@ -93,13 +93,13 @@ class ParityWriter(ParityReader):
 
     async def write(self, offset: int, buffers: Sequence[Buffer], length: int) -> None:
         within = offset % self.layout.chunk
-        if self._whole and self._modifies_one and within + length <= self.layout.chunk and len(buffers) == 1:
+        if self._whole and within + length <= self.layout.chunk and len(buffers) == 1:
             await self._write_one(offset, memoryview(buffers[0]), length)
         else:
             await self._write_any(offset, buffers, length)
 
     async def _write_one(self, offset: int, data: memoryview, length: int) -> None:
-        """A write inside one chunk of many: read-modify-write reads least, and there is nothing to plan.
+        """A write inside one chunk of a whole stripe: it is clear what to read, and there is nothing to plan.
 
         Small random writes are all like this, and planning them as :meth:`_write_any` does costs as much as the rest.
         """
@@ -109,28 +109,40 @@ class ParityWriter(ParityReader):
         place = layout.row(row)
         slot, low = place.data[column], row * layout.chunk + within
         high = low + length
-        scratch = POOL.take((1 + layout.parities) * length)
+        modify = self._modifies_one
+        scratch = POOL.take((layout.parities + (1 if modify else layout.columns - 1)) * length)
         if not self._lock.try_acquire(row, row + 1):
             await self._lock.acquire(row, row + 1)
         try:
-            old, p = scratch[:length], scratch[length : 2 * length]
+            p, q = scratch[:length], None
             checks = [Transfer(place.parity, low, high, [p])]
             if place.q >= 0:
-                checks.append(Transfer(place.q, low, high, [scratch[2 * length :]]))
-            self.stripe_reads += 1 + len(checks)
-            await self._read_held([*checks, Transfer(slot, low, high, [old])])
-            if place.q >= 0:
-                change(p, checks[1].buffers[0], old, data, place.exponents[column])
+                q = scratch[length : 2 * length]
+                checks.append(Transfer(place.q, low, high, [q]))
+            rest = scratch[len(checks) * length :]
+            if modify:
+                self.stripe_reads += 1 + len(checks)
+                await self._read_held([*checks, Transfer(slot, low, high, [rest])])
+                if q is None:
+                    xor_into(p, [rest, data])
+                else:
+                    change(p, q, rest, data, place.exponents[column])
             else:
-                xor_into(p, [old, data])
+                chunks = [rest[at : at + length] for at in range(0, len(rest), length)]
+                others = place.data[:column] + place.data[column + 1 :]
+                self.stripe_reads += len(others)
+                await self._read_held(
+                    [Transfer(other, low, high, [view]) for other, view in zip(others, chunks, strict=True)]
+                )
+                chunks.insert(column, data)
+                compute_parity(place, chunks, p, q)
             self.partial_stripe_writes += 1
             transfers = [Transfer(slot, low, high, [data]), *checks]
             if self.log is None:
                 await self._commit(transfers, row, row + 1)
             else:
                 cell = Cell(column, within, within + length, data)
-                fact = RowWrite(row, (cell,), within, within + length, p)
-                await self._commit(transfers, row, row + 1, [fact])
+                await self._commit(transfers, row, row + 1, [RowWrite(row, (cell,), within, within + length, p)])
         finally:
             POOL.give(scratch)
             self._lock.release(row, row + 1)
@@ -325,7 +337,9 @@ class ParityWriter(ParityReader):
         try:
             try:
                 if log is None:
-                    await self._put(transfers)
+                    failures = await write_all(self.members, transfers)
+                    if failures:
+                        await self._settle(failures)
                 else:
                     await log.write(transfers, facts, self._put)
             except OrionError:

@@ -3,11 +3,11 @@
 The polynomial is 0x11d and 2 a generator of the field.  A stripe with data chunks D, each with an exponent e of its
 own below 255, has P = sum of D and Q = sum of 2^e D; a sum is an XOR.
 
-Whole stripes are multiplied by 2 with shifts and masks over 64 KiB at a time, which is three times as fast as any table
-(7 to 12 GB/s of data).  For any other factor a table of 256 bytes is fastest (4 GB/s, 1.1 us for 4 KiB).
+Whole stripes are multiplied by 2 with shifts and masks over 128 KiB at a time, which is three times as fast as any
+table (7 to 12 GB/s of data).  For any other factor a table of 256 bytes is fastest (4 GB/s, 1.1 us for 4 KiB).
 
 Buffers and :data:`~orionfs.kernels.parity.Cells` as in :mod:`orionfs.kernels.parity`.  Temporary memory is
-less than ten blocks of 64 KiB, or twice the length for :func:`change`.  Safe to call from any thread.
+less than ten blocks of 128 KiB, or twice the length for :func:`change`.  Safe to call from any thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orionfs.buffers import Buffer
-from orionfs.kernels.parity import Cells, Words, words
+from orionfs.kernels.parity import Cells, Words, words, xor
 
 _POLYNOMIAL = 0x11D
 #: What takes the place of the bit that a doubling shifts out.
 _CARRY = np.int8(_POLYNOMIAL & 0xFF)
 _SIGN = np.int8(7)
 #: Words that are worked on at a time: less costs calls, more no longer fits the second-level cache.
-_BLOCK = (64 << 10) // 8
+_BLOCK = (128 << 10) // 8
+#: Up to so many words the calls cost more than the tables.
+_SMALL = 4096 // 8
 
 #: What :func:`locate` says of a block that is not a data chunk's exponent.
 CONSISTENT, WRONG_P, WRONG_Q, UNKNOWN = -1, -2, -3, -4
@@ -87,13 +89,14 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 class _Sum:
     """Q of some columns, by Horner's rule: doubled from one exponent to the next lower one."""
 
-    __slots__ = ("_columns", "_gaps")
+    __slots__ = ("_carry", "_columns", "_gaps")
 
     def __init__(self, data: Sequence[Cells], exponents: Sequence[int]) -> None:
         order = sorted(range(len(data)), key=exponents.__getitem__, reverse=True)
         powers = [exponents[index] for index in order]
         self._columns = [words(data[index]) for index in order]
         self._gaps = [high - low for high, low in zip(powers, [*powers[1:], 0], strict=True)]
+        self._carry = np.empty(min(self._columns[0].size, _BLOCK), np.uint64)
 
     def put(self, block: tuple[slice, ...], p: Words | None, q: Words) -> None:
         """P and Q of one *block* of the columns (at least one), into *p* and *q*, which are none of them."""
@@ -105,7 +108,7 @@ class _Sum:
                 np.bitwise_xor(columns[0], columns[1], out=p)
                 for column in columns[2:]:
                     np.bitwise_xor(p, column, out=p)
-        carry = np.empty(q.shape, np.uint64)
+        carry = self._carry[: q.size].reshape(q.shape)
         q_bytes, carry_bytes = q.view(np.int8), carry.view(np.int8)
         now, now_bytes = columns[0], columns[0].view(np.int8)
         for index, gap in enumerate(self._gaps):
@@ -127,10 +130,20 @@ def syndromes(p: Cells | None, q: Cells, data: Sequence[Cells], exponents: Seque
 
     With None for *p*, Q only.
     """
-    total = _Sum(data, exponents)
     q_words, p_words = words(q), None if p is None else words(p)
+    if q_words.size <= _SMALL:
+        _small_syndromes(p_words, q_words, data, exponents)
+        return
+    total = _Sum(data, exponents)
     for block in _blocks(q_words.shape):
         total.put(block, None if p_words is None else p_words[block], q_words[block])
+
+
+def _small_syndromes(p: Words | None, q: Words, data: Sequence[Cells], exponents: Sequence[int]) -> None:
+    if p is not None:
+        xor(p, data)
+    products = [_multiple(words(column), _POWER[exponent]) for column, exponent in zip(data, exponents, strict=True)]
+    xor(q, products)
 
 
 def syndrome_rows(p: Buffer, q: Buffer, data: Buffer, chunk: int, exponents: Sequence[Sequence[int]]) -> None:
