@@ -32,7 +32,7 @@ class Fault:
     """The *at*-th operation (1-based) of *kinds*, on *disk* or on any, raises *error*.
 
     With *forever* the disk that it met fails all later operations of *kinds* too.  ``hits`` counts what really failed:
-    a test that asserts it cannot pass by never meeting its fault.
+    a test that asserts it cannot pass by never meeting its fault.  ``since`` is the tick of the first of them.
     """
 
     error: type[DeviceError]
@@ -43,6 +43,7 @@ class Fault:
     seen: int = 0
     hits: int = 0
     met: str | None = None
+    since: int = 0
 
     def strikes(self, disk: str, kind: str) -> bool:
         """Whether this operation fails; counts it."""
@@ -126,6 +127,8 @@ class Machine:
         if not struck:
             return None
         self.trace("fault", struck[0].error.__name__)
+        for fault in struck:
+            fault.since = fault.since or self.tick
         return struck[0].error(f"{disk}: simulated fault of {kind} ({length} bytes at {offset})")
 
     def submitted(self) -> None:

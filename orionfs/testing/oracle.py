@@ -240,9 +240,26 @@ class Oracle:
         only: Mask | None = None,
         observed: bool = True,
     ) -> None:
+        fine = self._fine(first, tags, issued_by, settled_before, observed)
+        if only is not None:
+            fine |= ~only
+        if not fine.all():
+            bad = np.flatnonzero(~fine) + first
+            raise Violation(self._explain(bad, int(tags[bad[0] - first]), issued_by, settled_before, when))
+
+    def possible(self, tags: Tags, at: int) -> Mask:
+        """Which blocks of the whole device may look like this after a power cut at tick *at*."""
+        return self._fine(0, tags, at, self.durable_before(at))
+
+    def unsettled_blocks(self, at: int) -> Mask:
+        """The blocks that no write is sure to have reached after a power cut at tick *at*."""
+        return np.asarray(self._settled(0, self.blocks, self.durable_before(at), observed=False) == 0)
+
+    def _fine(self, first: int, tags: Tags, issued_by: int, settled_before: int, observed: bool = True) -> Mask:
+        """Which of the blocks from *first* on hold what they may."""
         end = first + len(tags)
         settled = self._settled(first, end, settled_before, observed)
-        fine = np.zeros(len(tags), np.bool_) if only is None else ~only
+        fine = np.zeros(len(tags), np.bool_)
         for write in self.history:
             low, high = max(first, write.first), min(end, write.end)
             if low >= high or write.issued > issued_by:
@@ -252,9 +269,7 @@ class Oracle:
             if write.ended is not None:
                 right &= settled[place] <= write.ended
             fine[place] |= right
-        if not fine.all():
-            bad = np.flatnonzero(~fine) + first
-            raise Violation(self._explain(bad, int(tags[bad[0] - first]), issued_by, settled_before, when))
+        return fine
 
     def _explain(self, bad: npt.NDArray[np.intp], seen: int, issued_by: int, settled_before: int, when: str) -> str:
         block = int(bad[0])

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from unittest import mock
 
+from orionfs.array import placement
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.creation import MdSpec, create_array
 from orionfs.array.levels import LEVELS
@@ -19,7 +21,7 @@ from orionfs.units import KIB, MIB, SECTOR
 from .campaign import running
 from .standing import Standing, standing
 
-#: Where mdadm puts the data of a member this small.
+#: Where mdadm puts the data of a member this small.  Any other place is as good.
 DATA = MIB
 #: A resync of some hundred KiB that takes longer than this many simulated seconds hangs.
 PATIENCE_S = 60
@@ -61,6 +63,7 @@ class ArraySubject:
     logical_block: int = SECTOR
     consistency: str = "resync"
     whole_stripes: str = "in-place"
+    data_offset: int = DATA
     spares: int = 0
     disk_letter: str = "d"
     absent: frozenset[str] = frozenset()
@@ -101,7 +104,12 @@ class ArraySubject:
 
     def make_disks(self, sim: Simulation) -> list[SimDisk]:
         return [
-            SimDisk(f"{self.disk_letter}{slot}", DATA + size, machine=sim.machine, logical_block=self.logical_block)
+            SimDisk(
+                f"{self.disk_letter}{slot}",
+                self.data_offset + size,
+                machine=sim.machine,
+                logical_block=self.logical_block,
+            )
             for slot, size in enumerate((*self.sizes, *[max(self.sizes)] * self.spares))
         ]
 
@@ -109,7 +117,9 @@ class ArraySubject:
         level = LEVELS[self.level]
         layout = level.layouts[self.layout or level.default_layout]
         spec = MdSpec(level.md_level, "sim", layout, self.chunk // SECTOR)
-        await create_array(disks[: len(self.sizes)], spec=spec, environment=sim.environment, freshly_made=True)
+        members = disks[: len(self.sizes)]
+        with mock.patch.object(placement, "data_offset", return_value=self.data_offset // SECTOR):
+            await create_array(members, spec=spec, environment=sim.environment, freshly_made=True)
 
     async def start(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
         """The array, with nothing running in the background yet."""
@@ -152,7 +162,7 @@ class ArraySubject:
         if self.redundant:
             states = [disk.state() for disk in disks]
             # By force it has been started with parity in doubt, and stays dirty for that.
-            self.standing(states).check_redundancy(states, clean=not self.force)
+            self.standing(states).check_redundancy(states, may_be_dirty=self.force)
 
     # --- what only arrays have -------------------------------------------------------------------------------------
 

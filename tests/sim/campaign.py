@@ -19,6 +19,7 @@ from orionfs.device import StorageDevice
 from orionfs.errors import DeviceError
 from orionfs.testing import crash, simulation, workload
 from orionfs.testing.crash import DiskState, Part
+from orionfs.testing.machine import Fault
 from orionfs.testing.oracle import Mask, Oracle, Tags, Violation, read_tags
 from orionfs.testing.simdisk import SimDisk, after_cut, after_kill
 from orionfs.testing.simulation import Simulation
@@ -73,7 +74,11 @@ class Recorder:
 
 @dataclass
 class Life:
-    """One recorded life.  ``managed`` is what its administrator did."""
+    """One recorded life.
+
+    ``managed`` is what its administrator did; ``moves`` are those of :class:`~tests.sim.operator.Operator`, and
+    ``faults`` what had been planned.
+    """
 
     seed: int
     subject: Any
@@ -83,7 +88,17 @@ class Life:
     errors: list[tuple[Step, DeviceError]]
     acknowledged: int
     cancelled: int
-    managed: list[str]
+    managed: list[str] = field(default_factory=list)
+    moves: list[tuple[int, str, bool]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def failing(self, at: int) -> frozenset[str]:
+        """The disks that had failed by tick *at*, on record or not, and were not taken back since."""
+        found = {fault.met for fault in self.faults if fault.met is not None and fault.since <= at}
+        for tick, name, away in self.moves:
+            if tick <= at:
+                (found.add if away else found.discard)(name)
+        return frozenset(found)
 
 
 def live(
@@ -121,32 +136,54 @@ def live(
             recorder = Recorder(sim, disks)
             if prepare is not None:
                 prepare(sim)
+            planned = list(sim.machine.faults)
             user = User(sim, device, oracle, impatience=impatience)
             operator = Operator(sim, disks, lambda: user.device, restart)
             user.manage = operator.act
-            await user.work(work)
-            user.impatience = 0
-            await user.step(Step("read", 0, device.geometry.size))
-            try:
-                await user.device.aclose()
-            except DeviceError as error:
-                user.errors.append((Step("close"), error))
+            await _work(user, work)
         recorder.keep()
-        return Life(
-            seed,
-            subject,
-            work,
-            oracle,
-            recorder.points,
-            user.errors,
-            user.acknowledged,
-            user.cancelled,
-            operator.done,
-        )
+        life = Life(seed, subject, work, oracle, recorder.points, user.errors, user.acknowledged, user.cancelled)
+        life.managed, life.moves, life.faults = operator.done, operator.moves, planned
+        return life
 
     life = simulation.run(seed, main).value
     assert life is not None
     return life
+
+
+async def _work(user: User, rounds: Sequence[Round]) -> None:
+    """Do *rounds*, then read everything and close the device."""
+    await user.work(rounds)
+    user.impatience = 0
+    await user.step(Step("read", 0, user.device.geometry.size))
+    try:
+        await user.device.aclose()
+    except DeviceError as error:
+        user.errors.append((Step("close"), error))
+
+
+def live_on(life: Life, wreck: Wreck, subject: Subject, steps: int) -> Life:
+    """Bring a wreck up as *subject*, and go on working: the life that begins there, of the same full subject.
+
+    What the first read shows is what that life begins with; whether that may be so is not judged here.
+    """
+
+    async def main(sim: Simulation) -> Life:
+        disks = [SimDisk.restored(state, machine=sim.machine) for state in wreck.states]
+        recorder = Recorder(sim, disks)
+        async with subject.open(sim, disks) as device:
+            reader = User(sim, device, life.oracle)
+            tags = read_tags(await reader.read_all(), 0)
+            oracle = Oracle(len(tags), sim.machine.next_tick, tags)
+            user = User(sim, device, oracle)
+            rounds = workload.draw(sim.random(f"after {wreck.point.tick}"), device.geometry, steps)
+            await _work(user, rounds)
+        recorder.keep()
+        return Life(life.seed, life.subject, rounds, oracle, recorder.points, user.errors, user.acknowledged, 0)
+
+    found = simulation.run(life.seed, main).value
+    assert found is not None
+    return found
 
 
 class Wreck(NamedTuple):

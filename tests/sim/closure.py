@@ -22,7 +22,7 @@ import numpy as np
 from orionfs.errors import OrionError, Refused
 from orionfs.testing import simulation
 from orionfs.testing.crash import PAGE, DiskState
-from orionfs.testing.oracle import Mask, Oracle, Tags, Violation
+from orionfs.testing.oracle import Mask, Oracle, Tags, Violation, read_tags
 from orionfs.testing.simdisk import SimDisk
 from orionfs.testing.simulation import Simulation
 from orionfs.testing.workload import User
@@ -83,8 +83,20 @@ def check_again(life: Life, wreck: Wreck, removed: frozenset[str], states: Seque
         check_one(life, later, removed, contents, tally)
 
 
-def check_one(life: Life, wreck: Wreck, removed: frozenset[str], contents: bytes | OrionError, tally: Tally) -> None:
-    """Hold the rule against what the wreck showed without *removed*."""
+def check_one(
+    life: Life,
+    wreck: Wreck,
+    removed: frozenset[str],
+    contents: bytes | OrionError,
+    tally: Tally,
+    *,
+    earlier: tuple[Oracle, int] | None = None,
+) -> None:
+    """Hold the rule against what the wreck showed without *removed*.
+
+    With *earlier*, the oracle of a life before this one and when it was cut, blocks that no write is sure to have
+    reached since may be as they could be then, too.
+    """
     subject = life.subject
     now = subject.without(*removed).standing(wreck.states)
     kind = "killed" if wreck.killed else "cut"
@@ -92,12 +104,15 @@ def check_one(life: Life, wreck: Wreck, removed: frozenset[str], contents: bytes
     tally.count(f"{kind} and members removed" if removed else f"{kind}, {doubt}")
     must_refuse = now.doubtful and subject.refuses_in_doubt
     if isinstance(contents, OrionError):
+        if not must_refuse and not now.survives_without(life.failing(wreck.point.tick)):
+            tally.count("beyond what can be missed")  # a member had failed that is not on record as failed yet
+            return
         check_refusal(contents, must_refuse)
         tally.count("refused")
         return
     if must_refuse:
         raise Violation("the array is dirty and degraded, and it started")
-    judge_contents(life, wreck, now, contents)
+    judge_contents(life, wreck, now, contents, earlier)
     if removed and now.doubtful:
         tally.count("dirty, and read without members")
 
@@ -110,34 +125,41 @@ def check_refusal(error: OrionError, right: bool) -> None:
         raise Violation(f"refused in other words than dirty and degraded: {error}") from error
 
 
-def judge_contents(life: Life, wreck: Wreck, now: Any, contents: bytes) -> Tags:
+def judge_contents(
+    life: Life, wreck: Wreck, now: Any, contents: bytes, earlier: tuple[Oracle, int] | None = None
+) -> Tags:
     """Hold the rule against *contents*, what the members that *now* speaks of have shown; the tags."""
     oracle, at = life.oracle, wreck.point.tick
     settled_before = at + 1 if wreck.killed else oracle.durable_before(at)
-    only = must_be_right(life.subject, oracle, now, at, settled_before)
+    only = must_be_right(life, wreck, now)
+    if earlier is not None:
+        before, then = earlier
+        only &= ~(oracle.unsettled_blocks(at) & before.possible(read_tags(contents, 0), then))
     if wreck.killed:
         tags = oracle.check_kill(contents, at, only=only, observed=not now.lost)
     else:
         tags = oracle.check_cut(contents, at, only=only)
     unit = life.subject.atomic_unit
     if unit > SECTOR:
-        whole = in_place(life.subject, oracle, now, at, settled_before)
-        sound = ~whole if only is None else only & ~whole
+        sound = only & ~in_place(life.subject, oracle, now, at, settled_before)
         oracle.check_units(tags, unit // SECTOR, at, settled_before, only=sound)
     elif wreck.killed and life.subject.logical_block == PAGE:
         oracle.check_units(tags, PAGE // SECTOR, at, settled_before, only=only)
     return tags
 
 
-def must_be_right(subject: Any, oracle: Oracle, now: Any, at: int, settled_before: int) -> Mask | None:
-    """The blocks that must be old or new; None for all.  The others may be anything."""
-    if not now.degraded or not subject.logged:
-        return None
-    anything = in_place(subject, oracle, now, at, settled_before)
-    if subject.consistency == "ppl":
-        for write in oracle.unsettled(at, settled_before):
-            anything[write.first : write.end] = True
-    return ~(anything & now.unheld)
+def must_be_right(life: Life, wreck: Wreck, now: Any) -> Mask:
+    """The blocks that must be old or new, as *now* stands; the others may be anything."""
+    subject, oracle, at = life.subject, life.oracle, wreck.point.tick
+    anything = np.zeros(oracle.blocks, np.bool_)
+    if now.degraded and subject.logged:
+        settled_before = at + 1 if wreck.killed else oracle.durable_before(at)
+        anything = in_place(subject, oracle, now, at, settled_before)
+        if subject.consistency == "ppl":
+            for write in oracle.unsettled(at, settled_before):
+                anything[write.first : write.end] = True
+        anything &= now.unheld
+    return ~anything
 
 
 def in_place(subject: Any, oracle: Oracle, now: Any, at: int, settled_before: int) -> Mask:

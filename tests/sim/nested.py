@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
+from orionfs.array import placement
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.creation import MdSpec, create_array
 from orionfs.array.levels import LEVELS
@@ -18,9 +20,12 @@ from orionfs.testing.simdisk import SimDisk
 from orionfs.testing.simulation import Simulation
 from orionfs.units import KIB, SECTOR
 
-from .arrays import DATA, ArraySubject, Events
+from .arrays import ArraySubject, Events
 from .campaign import running
 from .standing import Standing
+
+#: Where the data of the RAID 0 begin on each half: nothing but a superblock has to go before them.
+OUTER_DATA = 32 * KIB
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class NestedSubject:
                 arrays.append(await stack.enter_async_context(subject.open(sim, part)))
             rules = LEVELS["raid0"]
             spec = MdSpec(rules.md_level, "outer", rules.layouts[rules.default_layout], self.chunk // SECTOR)
-            await create_array(arrays, spec=spec, environment=sim.environment, freshly_made=True)
+            with mock.patch.object(placement, "data_offset", return_value=OUTER_DATA // SECTOR):
+                await create_array(arrays, spec=spec, environment=sim.environment, freshly_made=True)
         for disk in disks:
             disk.reopen()
 
@@ -166,6 +172,9 @@ class NestedStanding(NamedTuple):
         first, second = ([frozenset(), *half.survivable] for half in self.halves)
         return [one | other for one in first for other in second if one or other]
 
+    def survives_without(self, gone: frozenset[str]) -> bool:
+        return all(half.survives_without(gone) for half in self.halves)
+
     @property
     def unheld(self) -> Mask:
         return self._outer([half.unheld for half in self.halves])
@@ -185,7 +194,7 @@ class NestedStanding(NamedTuple):
 
     def _chunks(self) -> int:
         """How many chunks the whole has."""
-        return sum((half.model.size - DATA) // SECTOR // self.chunk for half in self.halves)
+        return sum((half.model.size - OUTER_DATA) // SECTOR // self.chunk for half in self.halves)
 
     def _inner(self, blocks: Mask) -> list[Mask]:
         """*blocks* of the whole in terms of each half."""
@@ -194,7 +203,7 @@ class NestedStanding(NamedTuple):
         for number, half in enumerate(self.halves):
             mask = np.zeros(half.model.size // SECTOR, np.bool_)
             mine = dealt[:, number].reshape(-1)
-            mask[DATA // SECTOR : DATA // SECTOR + len(mine)] = mine
+            mask[OUTER_DATA // SECTOR : OUTER_DATA // SECTOR + len(mine)] = mine
             masks.append(mask)
         return masks
 
@@ -202,5 +211,5 @@ class NestedStanding(NamedTuple):
         """The other way."""
         rows = self._chunks() // len(self.halves)
         count = rows * self.chunk
-        mine = [mask[DATA // SECTOR : DATA // SECTOR + count].reshape(rows, self.chunk) for mask in masks]
+        mine = [mask[OUTER_DATA // SECTOR : OUTER_DATA // SECTOR + count].reshape(rows, self.chunk) for mask in masks]
         return np.stack(mine, axis=1).reshape(-1)

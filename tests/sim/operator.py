@@ -37,7 +37,8 @@ WEIGHTS = {
 class Operator:
     """Acts on the array that *array* returns; *disks* are all there are.  *restart* stops it and starts it again.
 
-    ``done`` lists what was done, for those who have to read of a failure.
+    ``done`` lists what was done, for those who have to read of a failure.  ``moves`` says of a disk at some tick that
+    it was taken away (True), or is wanted back.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Operator:
         self._lock = trio.Lock()
         self._broken: dict[str, Any] = {}
         self.done: list[str] = []
+        self.moves: list[tuple[int, str, bool]] = []
 
     async def act(self, busy: bool) -> None:
         """Do one thing that makes sense; nothing that needs quiet while others are *busy*."""
@@ -118,6 +120,8 @@ class Operator:
 
     async def _do(self, kind: str, name: str) -> None:
         array = self._array()
+        if kind in ("fail", "break", "add", "readd"):
+            self.moves.append((self._sim.machine.tick, name, kind in ("fail", "break")))
         match kind:
             case "wait":
                 await self._sim.environment.clock.sleep(self._random.choice((0.1, 0.5, 2, 8)))

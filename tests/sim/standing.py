@@ -89,9 +89,9 @@ def read_mark(state: DiskState) -> Mark | None:
 class Standing(NamedTuple):
     """What the superblocks of some disks say.
 
-    ``events`` is the highest count of those in sync.  ``holders``: for each slot the disk that is in sync throughout, or
-    None.  ``lost``: the disks that had a slot and are not believed, and those that are not there.  ``partial``: those
-    being filled, replacements among them, and up to which byte.  ``spares``: those without a slot.
+    ``events`` is the highest count of those in sync.  ``holders``: for each slot the disk that is in sync throughout,
+    or None.  ``lost``: the disks that had a slot and are not believed, and those that are not there.  ``partial``:
+    those being filled, replacements among them, and up to which byte.  ``spares``: those without a slot.
     """
 
     events: int
@@ -124,6 +124,10 @@ class Standing(NamedTuple):
         """Every set of disks, of those that hold a slot, that all data are there without; not the empty one."""
         return _survivable(self.model, self.holders)
 
+    def survives_without(self, gone: frozenset[str]) -> bool:
+        """Whether all data are there without the disks *gone* too."""
+        return self.model.survives(slot for slot, name in enumerate(self.holders) if name is None or name in gone)
+
     @property
     def unheld(self) -> Mask:
         """The blocks that only empty slots hold."""
@@ -137,12 +141,14 @@ class Standing(NamedTuple):
         """The blocks of those stripes, of all blocks, that lie in [first, end) as a whole."""
         return self.model.whole_stripes(first, end)
 
-    def check_redundancy(self, states: Sequence[DiskState], *, clean: bool = True) -> None:
-        """The disks of a closed array: copies or parity that agree, as far as there are members for it, and *clean*.
+    def check_redundancy(self, states: Sequence[DiskState], *, may_be_dirty: bool = False) -> None:
+        """The disks of a closed array: clean, and copies or parity that agree, as far as there are members for it.
 
         Raises Violation.
         """
-        if clean and self.dirty and self.model.agrees_without(self.empty):
+        if self.dirty and may_be_dirty:
+            return  # and will be resynced
+        if self.dirty and self.model.agrees_without(self.empty):
             raise Violation("the array was closed and is not clean")
         media = {state.name: state.visible for state in states}
         areas = {

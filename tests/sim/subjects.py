@@ -9,8 +9,8 @@ from typing import Any
 from orionfs.array.levels import LEVELS
 from orionfs.units import KIB
 
-from .arrays import DATA, REDUNDANT, ArraySubject
-from .nested import NestedSubject
+from .arrays import REDUNDANT, ArraySubject
+from .nested import OUTER_DATA, NestedSubject
 
 
 def draw(seed: int, level: str | None = None, *, spares: int = 0) -> Any:
@@ -50,6 +50,6 @@ def _nested(generator: random.Random) -> NestedSubject:
     count = generator.choice((2, 3, 3))
     layout = generator.choice(sorted(LEVELS["raid5"].layouts))
     # Room for the superblock of the RAID 0, and as far as its data.
-    rows = -(-(DATA + generator.randrange(3, 9) * chunk) // (chunk * (count - 1)))
+    rows = -(-(OUTER_DATA + generator.randrange(3, 9) * chunk) // (chunk * (count - 1)))
     half = ArraySubject("raid5", layout, chunk, (rows * chunk,) * count, disk_letter="a")
     return NestedSubject((half, replace(half, disk_letter="b")), generator.choice((4, 8)) * KIB)

@@ -14,9 +14,9 @@ from orionfs.testing.machine import CHANGES
 from orionfs.testing.oracle import Oracle
 from orionfs.testing.workload import User
 
-from . import array_cuts, arrays, subjects
-from .array_cuts import Plan
+from . import array_cuts, arrays, plans, subjects
 from .campaign import Tally
+from .plans import Plan
 
 REDUNDANT = tuple(level for level in arrays.REDUNDANT if level in LEVELS)
 #: Seeds of the campaigns that run on each change; with --long, many more.
@@ -49,7 +49,7 @@ def test_nothing_is_lost_when_a_member_fails_and_then_the_power(level):
     """The stale member is there at assembly: what it missed must never be read from it."""
     tally = Tally()
     for seed in range(FAULTY_SEEDS[level]):
-        array_cuts.run(seed, level, tally, plan=array_cuts.draw_plan(random.Random(seed)), per_point=4, every=2)
+        array_cuts.run(seed, level, tally, plan=plans.draw_plan(random.Random(seed)), per_point=4, every=2)
     print(level, tally)
     seeds = FAULTY_SEEDS[level]
     assert tally["faults met"] >= seeds // 2, tally
@@ -66,7 +66,7 @@ def test_without_redundancy_a_fault_is_an_error_and_what_was_acknowledged_is_the
     tally = Tally()
     errors = 0
     for seed in range(FAULTY_SEEDS[level]):
-        plan = array_cuts.draw_plan(random.Random(seed))
+        plan = plans.draw_plan(random.Random(seed))
         errors += len(array_cuts.run(seed, level, tally, plan=plan, per_point=4).errors)
     print(level, tally)
     assert tally["faults met"] >= FAULTY_SEEDS[level] // 2, tally
@@ -89,7 +89,7 @@ def test_nothing_acknowledged_is_lost_in_the_long_campaign(level):
     tally = Tally()
     for seed in range(1000, 1060):
         array_cuts.run(seed, level, tally, per_point=16)
-        array_cuts.run(seed, level, tally, plan=array_cuts.draw_plan(random.Random(seed)), per_point=12)
+        array_cuts.run(seed, level, tally, plan=plans.draw_plan(random.Random(seed)), per_point=12)
         array_cuts.run(seed, level, tally, per_point=4, impatience=0.7)
     print(level, tally)
     assert tally.states >= 10_000, tally
@@ -122,7 +122,7 @@ def nth(level: str, kinds: frozenset[str], error: type[OrionError], forever: boo
         ({"write"}, MediaError),
         ({"read"}, MediaError),
         ({"flush"}, MediaError),
-        (array_cuts.GROWING, NoSpace),
+        (plans.GROWING, NoSpace),
         (CHANGES, TimedOut),
     ],
     ids=["write", "read", "flush", "no-space", "time-out"],
@@ -139,7 +139,7 @@ def test_any_operation_may_fail(level, kinds, error, forever):
 @pytest.mark.parametrize("level", REDUNDANT)
 def test_every_operation_may_fail(level):
     for kinds in ("write", "read", "flush", "write_zeroes", "discard"):
-        for error in (MediaError, TimedOut, *([NoSpace] if kinds in array_cuts.GROWING else [])):
+        for error in (MediaError, TimedOut, *([NoSpace] if kinds in plans.GROWING else [])):
             for forever in (False, True):
                 nth(level, frozenset({kinds}), error, forever)
 

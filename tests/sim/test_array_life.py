@@ -12,10 +12,10 @@ from orionfs.testing.oracle import Oracle
 from orionfs.testing.simdisk import SimDisk
 from orionfs.testing.workload import User
 
-from . import array_cuts, campaign, subjects
-from .array_cuts import Plan
+from . import array_cuts, campaign, plans, subjects
 from .arrays import ArraySubject
 from .campaign import Tally
+from .plans import Plan, Scope
 from .standing import standing
 
 # --- creation --------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_a_second_cut_while_marking_dirty_leaves_every_member_in_place(subject, 
 @pytest.mark.parametrize("at", range(1, 12))
 def test_closing_an_array_that_lost_a_member_raises_nothing(subject, at):
     plan = Plan(frozenset({"flush"}), at, MediaError, False, "d1")
-    life = array_cuts.live(2, subject, plan, Tally())
+    life = array_cuts.live(2, subject, Tally(), Scope(plan=plan))
     array_cuts.check_errors(life, plan)
 
 
@@ -140,7 +140,7 @@ def test_closing_an_array_that_lost_a_member_raises_nothing(subject, at):
 def test_a_flush_without_space_is_the_failure_of_a_member(subject, at):
     """A flush that failed is never believed again, whatever its error: the member must not stay in use."""
     plan = Plan(frozenset({"flush"}), at, NoSpace, False, "d1")
-    life = array_cuts.live(2, subject, plan, Tally())
+    life = array_cuts.live(2, subject, Tally(), Scope(plan=plan))
     array_cuts.check_errors(life, Plan(plan.kinds, at, MediaError, False))
     for wreck in campaign.wrecks(life.points, random.Random(0), 2):
         array_cuts.judge(life, wreck, random.Random(0), Tally())
@@ -150,8 +150,8 @@ def test_a_flush_without_space_is_the_failure_of_a_member(subject, at):
 def test_a_superblock_that_does_not_fit_makes_no_member_stale(subject):
     """However often it is tried: the others must not run ahead of a member that stays in use."""
     for at in range(1, 8):
-        plan = Plan(array_cuts.GROWING, at, NoSpace, True, "d1")
-        life = array_cuts.live(5, subject, plan, Tally())
+        plan = Plan(plans.GROWING, at, NoSpace, True, "d1")
+        life = array_cuts.live(5, subject, Tally(), Scope(plan=plan))
         array_cuts.check_errors(life, plan)
         for wreck in campaign.wrecks(life.points, random.Random(0), 2):
             array_cuts.judge(life, wreck, random.Random(0), Tally())

@@ -9,8 +9,8 @@ from orionfs.errors import MediaError
 from orionfs.testing.oracle import Violation
 
 from . import array_cuts, planted
-from .array_cuts import Plan
 from .campaign import Tally
+from .plans import Plan, Scope, draw_plan
 
 REDUNDANT = ("raid1", "raid5")
 
@@ -52,8 +52,8 @@ def test_a_resync_that_never_ends_is_caught(level):
 
 def test_a_failing_seed_prints_the_command_that_repeats_it():
     bug = next(bug for bug in planted.BUGS if bug.level == "linear")
-    with pytest.raises(Violation, match=r"again: python -m tests\.sim\.array_cuts 0 linear - 0\.0\n"):
-        array_cuts.run(0, "linear", Tally(), patch=bug.patch)
-    plan = array_cuts.draw_plan(random.Random(1))
-    assert Plan.parse(str(plan)) == plan
-    array_cuts.main(["1", "linear", str(plan)])
+    with pytest.raises(Violation, match=r"again: python -m tests\.sim\.array_cuts 0 linear every=4\n"):
+        array_cuts.run(0, "linear", Tally(), patch=bug.patch, every=4)
+    scope = Scope(draw_plan(random.Random(1)), impatience=0.5, per_point=None, every=7)
+    assert Scope.parse(str(scope).split()) == scope
+    array_cuts.main(["1", "linear", *str(scope).split()])
