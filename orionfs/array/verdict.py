@@ -363,7 +363,7 @@ def _too_few(
 ) -> OrionError:
     needed = freshest.raid_disks - tolerated(freshest)
     present = freshest.raid_disks - slots.count(None)
-    if present >= needed or freshest.level == 10:
+    if freshest.level == 10:
         lack = f"has {present} of its {freshest.raid_disks} members, and not one with a copy of some of its data"
     else:
         lack = f"needs {needed} of its {freshest.raid_disks} members and has {present}"
