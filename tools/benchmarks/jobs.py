@@ -18,7 +18,7 @@ from typing import Any, Literal
 from orionfs.clock import SystemClock
 from orionfs.control.client import ControlClient
 from orionfs.control.runtime import find
-from orionfs.tools.benchmarks.orion import call, program
+from orionfs.errors import OrionError
 from orionfs.tools.benchmarks.suite import Company, NotMeasured, Setting, Target
 
 Kind = Literal["rebuild", "scrub"]
@@ -65,16 +65,19 @@ class Array:
             since = answer["last"]
         raise NotMeasured(f"no event {kind} within {_TIMEOUT_S:.0f} s")
 
-    def order(self, verb: str, *words: str) -> None:
-        """``orionctl array VERB array WORDS``.  Raises NotMeasured if it is refused."""
-        call(program("orionctl"), "array", verb, "array", *words, "--mount", str(self._mountpoint))
+    def order(self, verb: str, **arguments: Any) -> None:
+        """Have the daemon do ``array.VERB``, as orionctl would.  Raises NotMeasured if it refuses."""
+        try:
+            self._ask(f"array.{verb}", array="array", **arguments)
+        except OrionError as error:
+            raise NotMeasured(f"array.{verb} failed: {error.message}") from error
 
     def moved(self) -> int:
         """Bytes that the daemon has read and written so far; while nothing is asked of it, those of its members."""
         counts = Path(f"/proc/{self._target.pids[0]}/io").read_text().split()
         return int(counts[counts.index("rchar:") + 1]) + int(counts[counts.index("wchar:") + 1])
 
-    def _ask(self, verb: str, **arguments: int) -> Any:
+    def _ask(self, verb: str, **arguments: Any) -> Any:
         with ControlClient.to(find(self._mountpoint)) as client:
             return client.call(verb, **arguments)
 
@@ -147,9 +150,9 @@ class _Company:
 def _start(array: Array, kind: Kind) -> None:
     """Make the array begin a job: a scrub, or a rebuild of slot 0 onto the spare."""
     if kind == "scrub":
-        array.order("check")
+        array.order("scrub", kind="check")
         return
-    array.order("fail", _in_slot_0(array.status())["name"])
+    array.order("fail", member=_in_slot_0(array.status())["name"])
 
 
 def _in_slot_0(status: dict[str, Any]) -> dict[str, Any]:
@@ -164,16 +167,16 @@ def _tidy_up(array: Array, kind: Kind) -> None:
     """See that the job found what it should, and make the member that was failed a spare again."""
     status = array.status()
     if kind == "scrub":
-        scrub = status["details"]["scrub"]
+        scrub = status["scrub"]
         if scrub["mismatches"] or scrub["unreadable"]:
             raise NotMeasured(f"the scrub found {scrub['mismatches']} mismatches: the array is not in order")
         return
     _in_slot_0(status)
     for member in status["members"]:
         if member["state"] == "failed":
-            array.order("remove", member["name"])
+            array.order("remove", member=member["name"])
             _forget(member["where"])
-            array.order("add", member["where"])
+            array.order("add", devices=[member["where"]])
 
 
 def _forget(path: str) -> None:

@@ -140,7 +140,7 @@ def orion(
 def _check_protection(shape: Shape, mountpoint: Path) -> None:
     """Raise NotMeasured if what was asked for is not what is there: its figure would be that of something else."""
     with ControlClient.to(find(mountpoint)) as client:
-        details = client.call("status")["mounts"][0]["arrays"][0]["details"]
-    found = details["consistency"], details["bitmap"] is not None
+        array = client.call("status")["mounts"][0]["arrays"][0]
+    found = array["consistency"], array["bitmap"] is not None
     if found != shape.protection:
         raise NotMeasured(f"consistency and bitmap should be {shape.protection} and are {found}")
