@@ -22,9 +22,13 @@ from orionfs.buffers import Buffer
 from orionfs.kernels.parity import Cells, Words, words, xor
 
 _POLYNOMIAL = 0x11D
-#: What takes the place of the bit that a doubling shifts out.
+#: What takes the place of the bit that a doubling shifts out, and of the one that a halving does.
 _CARRY = np.int8(_POLYNOMIAL & 0xFF)
+_BORROW = np.int8((_POLYNOMIAL >> 1) - 256)
 _SIGN = np.int8(7)
+_ONE = np.uint8(1)
+#: So many doublings or halvings are as fast as a table.
+_STEPS = 3
 #: Words that are worked on at a time: less costs calls, more no longer fits the second-level cache.
 _BLOCK = (128 << 10) // 8
 #: Up to so many words the calls cost more than the tables.
@@ -69,6 +73,36 @@ def _multiple(source: Words, factor: int) -> Words:
     # A bytearray: its translate() is half as long on the way as that of bytes.
     product = bytearray(np.ascontiguousarray(source)).translate(_table(factor))
     return np.frombuffer(product, np.uint64).reshape(source.shape)
+
+
+def _double(target: Words, source: Words, carry: Words) -> None:
+    """*target* becomes 2 times *source*, which it may be; *carry* is room for as much."""
+    source_bytes, carry_bytes = source.view(np.int8), carry.view(np.int8)
+    np.right_shift(source_bytes, _SIGN, out=carry_bytes)
+    np.bitwise_and(carry_bytes, _CARRY, out=carry_bytes)
+    np.add(source_bytes, source_bytes, out=target.view(np.int8))
+    np.bitwise_xor(target, carry, out=target)
+
+
+def _halve(target: Words, carry: Words) -> None:
+    """*target* becomes half of itself; *carry* is room for as much."""
+    target_bytes, carry_bytes = target.view(np.uint8), carry.view(np.uint8)
+    np.bitwise_and(target_bytes, _ONE, out=carry_bytes)
+    np.negative(carry_bytes.view(np.int8), out=carry_bytes.view(np.int8))
+    np.bitwise_and(carry_bytes.view(np.int8), _BORROW, out=carry_bytes.view(np.int8))
+    np.right_shift(target_bytes, _ONE, out=target_bytes)
+    np.bitwise_xor(target, carry, out=target)
+
+
+def _scale(target: Words, exponent: int, carry: Words) -> None:
+    """*target* becomes 2 to the power of *exponent* (maybe negative) times itself; *carry* is room for as much."""
+    if -_STEPS <= exponent <= _STEPS:
+        for _ in range(exponent):
+            _double(target, target, carry)
+        for _ in range(-exponent):
+            _halve(target, carry)
+    else:
+        target[:] = _multiple(target, _POWER[exponent % 255])
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
@@ -187,12 +221,14 @@ def recover_from_q(target: Cells, exponent: int, q: Cells, data: Sequence[Cells]
     result, q_words = words(target), words(q)
     total = _Sum(data, exponents) if data else None
     for block in _blocks(result.shape):
-        rest = q_words[block]
+        rest = np.empty(q_words[block].shape, np.uint64)
         if total is not None:
-            part = np.empty(rest.shape, np.uint64)
-            total.put(block, None, part)
-            rest = np.bitwise_xor(part, rest, out=part)
-        result[block] = _multiple(rest, _POWER[255 - exponent])
+            total.put(block, None, rest)
+            np.bitwise_xor(rest, q_words[block], out=rest)
+        else:
+            rest[...] = q_words[block]
+        _scale(rest, -exponent, np.empty(rest.shape, np.uint64))
+        result[block] = rest
 
 
 def recover_two(
@@ -209,21 +245,25 @@ def recover_two(
     """
     first, second = words(targets[0]), words(targets[1])
     p_words, q_words = words(p), words(q)
-    low, high = _POWER[lost[0]], _POWER[lost[1]]
-    of_q = _inverse(low ^ high)
-    of_p = _product(high, of_q)
+    near, far = sorted(lost)
+    # D(far) = (P' + 2^-near Q') / (1 + 2^(far - near)), where P' and Q' are what the two have in P and Q.
+    factor = _inverse(1 ^ _POWER[far - near])
     total = _Sum(data, exponents) if data else None
     for block in _blocks(first.shape):
-        p_rest, q_rest = p_words[block], q_words[block]
+        shape = p_words[block].shape
+        p_rest, q_rest = np.empty(shape, np.uint64), np.empty(shape, np.uint64)
         if total is not None:
-            p_part, q_part = np.empty(p_rest.shape, np.uint64), np.empty(p_rest.shape, np.uint64)
-            total.put(block, p_part, q_part)
-            p_rest = np.bitwise_xor(p_part, p_rest, out=p_part)
-            q_rest = np.bitwise_xor(q_part, q_rest, out=q_part)
-        one = _multiple(p_rest, of_p) ^ _multiple(q_rest, of_q)
-        other = p_rest ^ one
-        first[block] = one
-        second[block] = other
+            total.put(block, p_rest, q_rest)
+            np.bitwise_xor(p_rest, p_words[block], out=p_rest)
+            np.bitwise_xor(q_rest, q_words[block], out=q_rest)
+        else:
+            p_rest[...] = p_words[block]
+            q_rest[...] = q_words[block]
+        _scale(q_rest, -near, np.empty(shape, np.uint64))
+        np.bitwise_xor(q_rest, p_rest, out=q_rest)
+        at_far = _multiple(q_rest, factor)
+        np.bitwise_xor(p_rest, at_far, out=p_rest)
+        first[block], second[block] = (p_rest, at_far) if lost[0] == near else (at_far, p_rest)
 
 
 def locate(p: Buffer, q: Buffer, exponents: Sequence[int], block: int) -> list[int]:
