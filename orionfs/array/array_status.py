@@ -100,7 +100,7 @@ def _effect(array: Array) -> str:
     degraded, sync = len(array.roster.gone()), array.engine.sync
     if not degraded and not sync.needed:
         return "what lies on that member may be unreadable" if _unanswered(array) else ""
-    left = array.level.tolerates(len(array.roster.slots)) - degraded
+    left = array.level.margin(array.freshest.layout, len(array.roster.slots), array.roster.gone())
     use = "readable" if array.read_only else "readable and writable"
     if sync.needed and not sync.believed and array.level.has_parity:
         return f"{use}; {format_size(sync.checkpoint())} of each member are proven so far"

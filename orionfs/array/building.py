@@ -9,6 +9,8 @@ from orionfs.array.layout import LinearLayout, MirrorLayout, raid0_layout, raid4
 from orionfs.array.member import Member
 from orionfs.array.mirror import MirrorEngine
 from orionfs.array.parity import ParityEngine
+from orionfs.array.raid10 import Raid10Engine
+from orionfs.array.raid10_layout import Raid10Layout
 from orionfs.array.superblock import Superblock
 from orionfs.units import SECTOR, round_down
 
@@ -32,4 +34,7 @@ def build_engine(superblock: Superblock, members: Sequence[Member], faults: Faul
             return ParityEngine(members, raid5_layout(chunk, len(members), component, superblock.layout), faults)
         case 6:
             return ParityEngine(members, raid6_layout(chunk, len(members), component, superblock.layout), faults)
+        case 10:
+            copies = Raid10Layout(chunk, len(members), component, superblock.layout)
+            return Raid10Engine(members, copies, faults)
     raise AssertionError(f"level {superblock.level} got past the verdict")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from orionfs.array import placement
-from orionfs.array.bitmap import Bitmap, default_chunk, length_of
+from orionfs.array.bitmap import PAGE, Bitmap, default_chunk, length_of
 from orionfs.array.levels import BY_MD_LEVEL, Level
 from orionfs.array.policies import Consistency
 from orionfs.array.ppl_format import encode_header, signature_of
@@ -184,7 +184,8 @@ def _new_bitmap(superblock: Superblock, spec: MdSpec) -> Bitmap:
         chunk = superblock.chunksize * SECTOR
         layout = Raid10Layout(chunk, superblock.raid_disks, superblock.size * SECTOR, superblock.layout)
         sync_size = layout.size // SECTOR
-    space = placement.bitmap_space(superblock.size) * SECTOR
+    # mdadm keeps no room for a bitmap over less than 64 KiB; a page is there nevertheless.
+    space = max(placement.bitmap_space(superblock.size) * SECTOR, PAGE)
     chunk = spec.bitmap_chunk or default_chunk(sync_size, space, superblock.chunksize * SECTOR)
     if length_of(sync_size, chunk) > space:
         least = default_chunk(sync_size, space)
@@ -225,8 +226,6 @@ def _check_devices(devices: Sequence[StorageDevice], spec: MdSpec) -> int:
     level = BY_MD_LEVEL[spec.level]
     far = split_layout(spec.layout).far if spec.level == 10 and spec.layout is not None else 1
     least = offset + max(spec.chunksize * far, _MIN_DATA)
-    if spec.bitmap:
-        least = max(least, offset + 128)  # mdadm keeps no room for a bitmap in less
     for device in devices:
         size = device.geometry.size // SECTOR
         if size < least:
@@ -269,27 +268,18 @@ def _check_spec(spec: MdSpec, count: int) -> None:
 
 
 def _check_layout(spec: MdSpec, level: Level, members: int) -> None:
-    number = spec.layout
-    if number is not None and number not in level.layouts.values() and not (spec.level == 10 and _is_copies(number)):
+    number = level.layouts[level.default_layout] if spec.layout is None else spec.layout
+    if number not in level.layouts.values():
         raise ConfigError(
             f"array {spec.name}: {level.name} has no layout {number}",
             hint=f"{level.layouts[level.default_layout]} is the default",
         )
-    if spec.level == 10:
-        copies = split_layout(level.layouts[level.default_layout] if number is None else number).copies
-        if copies > members:
-            raise ConfigError(
-                f"array {spec.name}: {members} members cannot hold {copies} copies of everything",
-                hint="list more members, or choose a layout with fewer copies",
-            )
-
-
-def _is_copies(number: int) -> bool:
-    try:
-        split_layout(number)
-    except ValueError:
-        return False
-    return True
+    if members < level.fewest(number):
+        raise ConfigError(
+            f"array {spec.name}: {members} members cannot hold the {level.fewest(number)} copies of layout"
+            f" {level.layout_name(number)}",
+            hint="list more members, or choose a layout with fewer copies",
+        )
 
 
 def _check_extras(spec: MdSpec, level: Level, count: int) -> None:

@@ -19,6 +19,7 @@ from orionfs.array.layout import (
     RIGHT_ASYMMETRIC,
     RIGHT_SYMMETRIC,
 )
+from orionfs.array.raid10_layout import CopyCounts, margin_without, split_layout
 
 
 def _none(members: int) -> int:
@@ -48,15 +49,29 @@ _ROTATIONS = {
 }
 
 
+#: Copies side by side, in zones far from each other, or in rows offset by one member.  MD knows more of each kind, but
+#: hardly anybody else does.
+_COPIES = {
+    f"{kind}{copies}": counts.number
+    for kind in "nfo"
+    for copies in (2, 3, 4)
+    for counts in [CopyCounts(copies, 1, False) if kind == "n" else CopyCounts(1, copies, kind == "o")]
+}
+
+
+def _copies(layout: int) -> int:
+    return split_layout(layout).copies
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One RAID level.
 
     ``md_level`` is its number in an MD superblock; ``layouts`` maps names to MD's numbers, the first is the default.
-    ``tolerates`` says how many of so many members may be lost, whichever they are; 0 also means that the level has no
-    redundancy to sync.  ``survives`` knows more where it matters which ones they are: it is asked with MD's number of
-    the layout, the number of members, and the slots that are gone.  ``maximum_members`` is None where the superblock
-    sets the only limit.
+    ``tolerates`` says how many of so many members may be lost, whichever they are and whatever the layout; 0 also means
+    that the level has no redundancy to sync.  ``survives`` and ``margin`` know more where that matters: they are asked
+    with MD's number of the layout, the number of members, and the slots that are gone.  ``maximum_members`` is None
+    where the superblock sets the only limit.
     """
 
     name: str
@@ -65,15 +80,24 @@ class Level:
     chunked: bool
     tolerates: Callable[[int], int]
     layouts: Mapping[str, int] = field(default_factory=lambda: {"": 0})
-    survives_rule: Callable[[int, int, frozenset[int]], bool] | None = None
+    margin_rule: Callable[[int, int, frozenset[int]], int] | None = None
+    fewest_rule: Callable[[int], int] | None = None
     maximum_members: int | None = None
 
     def survives(self, layout: int, members: int, gone: Iterable[int]) -> bool:
         """Whether all data are still there when the members in the slots *gone* are not."""
+        return self.margin(layout, members, gone) >= 0
+
+    def margin(self, layout: int, members: int, gone: Iterable[int]) -> int:
+        """How many more members may be lost, whichever they are, when those in *gone* are; negative: too many are."""
         lost = frozenset(gone)
-        if self.survives_rule is not None:
-            return self.survives_rule(layout, members, lost)
-        return len(lost) <= self.tolerates(members)
+        if self.margin_rule is not None:
+            return self.margin_rule(layout, members, lost)
+        return self.tolerates(members) - len(lost)
+
+    def fewest(self, layout: int) -> int:
+        """The fewest members that an array in MD's *layout* may have."""
+        return max(self.minimum_members, self.fewest_rule(layout) if self.fewest_rule is not None else 0)
 
     @property
     def has_parity(self) -> bool:
@@ -114,6 +138,7 @@ LEVELS: dict[str, Level] = {
             # The exponents of its data chunks have to differ.
             maximum_members=255,
         ),
+        Level("raid10", 10, 2, True, _one, _COPIES, margin_without, _copies),
     )
 }
 

@@ -70,9 +70,9 @@ def copy_slots(number: int, members: int) -> set[frozenset[int]]:
     }
 
 
-def survives_without(number: int, members: int, gone: frozenset[int]) -> bool:
-    """Whether each chunk has a copy that is not in one of the slots *gone*."""
-    return all(slots - gone for slots in copy_slots(number, members))
+def margin_without(number: int, members: int, gone: frozenset[int]) -> int:
+    """How many more members may go, whichever they are, when those in the slots *gone* have; -1: data are lost."""
+    return min(len(slots - gone) for slots in copy_slots(number, members)) - 1
 
 
 class Raid10Layout(Layout):

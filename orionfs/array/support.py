@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from orionfs.array import superblock as md
 from orionfs.array.levels import BY_MD_LEVEL, Level
+from orionfs.array.raid10_layout import split_layout
 from orionfs.array.superblock import Superblock
 from orionfs.errors import ConfigError, IntegrityError, Refused, Unsupported
 from orionfs.units import SECTOR, format_size
@@ -109,10 +110,11 @@ def check_geometry(name: str, members: Sequence[Labelled]) -> None:
             f"array {name} has layout {first.layout}, which this release of OrionFS does not have for {level.name}",
             hint="assemble it with mdadm",
         )
-    if level.has_parity and first.raid_disks < level.minimum_members:
+    # A RAID 1, RAID 0 or linear array of one member is odd, but works.
+    if (level.has_parity or first.level == 10) and first.raid_disks < level.fewest(first.layout):
         raise IntegrityError(
             f"array {name}: its superblocks describe a {level.name} of {first.raid_disks} members",
-            hint=f"create it again, with at least {level.minimum_members}",
+            hint=f"create it again, with at least {level.fewest(first.layout)}",
         )
     if level.maximum_members is not None and first.raid_disks > level.maximum_members:
         raise Unsupported(
@@ -122,9 +124,11 @@ def check_geometry(name: str, members: Sequence[Labelled]) -> None:
         )
     for label, superblock in members:
         used = superblock.size if tolerated(superblock) else superblock.data_size
-        if used < max(chunk, 1):
+        chunks = split_layout(first.layout).far if first.level == 10 else 1
+        if used < max(chunk, 1) * chunks:
+            least = "one chunk" if chunks == 1 else f"the {chunks} chunks of its layout"
             raise IntegrityError(
-                f"array {name}: {label} has only {format_size(used * SECTOR)} for data, less than one chunk",
+                f"array {name}: {label} has only {format_size(used * SECTOR)} for data, less than {least}",
                 hint="check that it is the right file",
             )
     if first.level == 0:

@@ -24,13 +24,20 @@ ENVIRONMENT = Environment()
 
 #: Every level with every layout, and more member counts worth trying.
 SHAPES = [
-    *[(level.name, layout, level.minimum_members + 1) for level in LEVELS.values() for layout in level.layouts],
+    *[
+        (level.name, layout, max(level.minimum_members + 1, level.fewest(number)))
+        for level in LEVELS.values()
+        for layout, number in level.layouts.items()
+    ],
     ("linear", "", 1),
     ("raid0", "original", 4),
     ("raid1", "", 2),
     ("raid5", "left-symmetric", 2),
     ("raid5", "left-symmetric", 5),
     ("raid6", "left-symmetric", 4),
+    ("raid10", "n2", 4),
+    ("raid10", "f2", 4),
+    ("raid10", "o2", 5),
 ]
 
 

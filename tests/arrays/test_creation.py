@@ -100,6 +100,8 @@ async def test_members_with_large_blocks_are_used_in_whole_blocks():
         (MdSpec(1, "v", chunksize=128), 2, 4 * MIB, "raid1 has no chunk"),
         (MdSpec(5, "v", 9, 128), 3, 4 * MIB, "raid5 has no layout 9"),
         (MdSpec(0, "v", 0, 128), 3, 4 * MIB, "raid0 has no layout 0"),
+        (MdSpec(10, "v", 0x103, 128), 2, 4 * MIB, "2 members cannot hold the 3 copies of layout n3"),
+        (MdSpec(10, "v", 0x202, 128), 4, 4 * MIB, "raid10 has no layout 514"),
         (MdSpec(1, "x" * 33), 2, 4 * MIB, "32 bytes"),
         (
             MdSpec(5, "v", chunksize=128),

@@ -116,6 +116,30 @@ def test_every_subset_of_four_members(level, dirty, force, read_only):
             assert bool(verdict.notices) == (verdict.dirty or not all(present))
 
 
+@pytest.mark.parametrize(
+    ("layout", "fatal"),
+    [
+        (0x102, [{0, 1}, {2, 3}]),
+        (0x201, [{0, 1}, {1, 2}, {2, 3}, {3, 0}]),
+        (0x10201, [{0, 1}, {1, 2}, {2, 3}, {3, 0}]),
+        (0x103, [{0, 1, 2}, {1, 2, 3}, {2, 3, 0}, {3, 0, 1}]),
+    ],
+)
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_raid10_starts_while_every_chunk_has_a_copy(layout, fatal, dirty):
+    everyone = members(level=10, layout=layout, chunksize=128, size=1920, resync_offset=0 if dirty else RESYNC_DONE)
+    for gone in (set(some) for count in range(5) for some in itertools.combinations(range(4), count)):
+        chosen = [candidate for number, candidate in enumerate(everyone) if number not in gone]
+        if len(gone) == 4 or any(pair <= gone for pair in fatal):
+            says = "vault has no members" if len(gone) == 4 else "raid10.* and not one with a copy of some of its data"
+            with pytest.raises(NotFound, match=says):
+                judge("vault", chosen)
+        else:
+            verdict = judge("vault", chosen)
+            assert set(verdict.empty) == gone
+            assert verdict.dirty == dirty
+
+
 @pytest.mark.parametrize("level", [RAID1, RAID5])
 @pytest.mark.parametrize("state", ["stale", "foreign", "damaged", "recovering", "spare"])
 @pytest.mark.parametrize("which", range(4))
@@ -399,7 +423,7 @@ def test_a_replacement_under_way_is_filled_further():
         assert [item.label for item in verdict.filling] == ([] if read_only else ["d4"])
 
 
-@pytest.mark.parametrize(("level", "noun"), [(10, "raid10"), (-4, "multipath")])
+@pytest.mark.parametrize(("level", "noun"), [(-5, "faulty"), (-4, "multipath")])
 def test_a_level_of_another_release_is_named(level, noun):
     with pytest.raises(Unsupported, match=f"vault is {noun}, which this release of OrionFS does not have"):
         judge("vault", members(level=level))
@@ -419,6 +443,10 @@ def test_a_level_of_another_release_is_named(level, noun):
             "a raid6 of 3 members",
         ),
         ({"size": 64}, IntegrityError, "less than one chunk"),
+        ({"level": 10, "chunksize": 128, "layout": 0x202}, Unsupported, "layout 514.* for raid10"),
+        ({"level": 10, "chunksize": 128, "layout": 0x20201}, Unsupported, "layout 131585.* for raid10"),
+        ({"level": 10, "chunksize": 128, "layout": 0x104, "raid_disks": 3}, IntegrityError, "a raid10 of 3 members"),
+        ({"level": 10, "chunksize": 128, "layout": 0x201, "size": 128}, IntegrityError, "less than the 2 chunks of its"),
         ({"level": RAID0, "chunksize": 24}, Unsupported, "chunk of 12 KiB"),
         ({"level": RAID1, "size": 0, "chunksize": 0, "layout": 0}, IntegrityError, "less than one chunk"),
         ({"level": LINEAR, "data_size": 0, "chunksize": 0, "layout": 0}, IntegrityError, "less than one chunk"),
