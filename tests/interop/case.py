@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.interop import scripts
 from tests.interop.guest import Facts
 from tests.interop.pattern import Writes
+from tests.interop.plants import Plant, redundancy
 from tests.interop.shapes import MIB, Shape
 
 
@@ -100,6 +101,11 @@ class Case:
         for gone in sets if self.every else [sets[self.number % len(sets)]]:
             # In nested arrays every leg loses the same.
             yield tuple(slot + leg * width for leg in range(max(self.shape.legs, 1)) for slot in gone)
+
+    def plant(self, block: int) -> Plant:
+        """Spoil the redundancy of *block* of the array."""
+        slot, offset = redundancy(self.shape, block)
+        return Plant(self.paths[slot], offset + 1000)
 
     def verify(self) -> str:
         """A script that takes the array, sums and checks it."""

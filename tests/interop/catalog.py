@@ -32,6 +32,8 @@ def ending_cases() -> list[Case]:
         cases += [kind(each) for kind in (*BY_KERNEL, *BY_ORIONFS)]
         for lost in range(1, each.tolerates + 1):
             cases += [kernel.Degraded(each, lost), orionfs.Degraded(each, lost)]
+    for each in OTHER_COPIES:
+        cases += [kind(each) for kind in (*BY_KERNEL, *BY_ORIONFS) if kind in BY_ADDRESS]
     for each in (RAID4, RAID5, RAID6):
         cases += [orionfs.KilledDegraded(each), logs.JournalCut(each)]
     cases += [kind(RAID5) for kind in (kernel.Ppl, kernel.PplCut, logs.Ppl, logs.PplCut)]
@@ -62,7 +64,33 @@ BY_ORIONFS = (
     logs.BadBlocks,
 )
 
+#: Those that have to translate between addresses of members and of the array.
+BY_ADDRESS = (
+    kernel.HalfResynced,
+    kernel.HalfRecovered,
+    kernel.HalfReplaced,
+    kernel.BitmapCut,
+    kernel.BitmapAbsence,
+    orionfs.HalfResynced,
+    orionfs.HalfRecovered,
+    orionfs.HalfReplaced,
+    logs.BitmapCut,
+    logs.BitmapAbsence,
+)
+
+#: Of those that OrionFS fills: what is written is placed as what is read, and every layout of the kernel is read.
+_FILLED = ("left-symmetric", "ddf-N-restart", "left-asymmetric-6", "alternate", "n2", "f2", "o3")
+_ENDINGS = {
+    "raid1": (kernel.BitmapAbsence, kernel.HalfReplaced, orionfs.HalfRecovered, logs.BitmapCut, kernel.WriteMostly),
+    "raid4": (orionfs.Degraded, kernel.HalfRecovered),
+    "raid5": (kernel.BitmapCut, kernel.PplCut, orionfs.HalfResynced, orionfs.Spoiled, logs.PplCut, logs.JournalCut),
+    "raid6": (kernel.Degraded, kernel.BadBlocks, orionfs.HalfReplaced, logs.JournalCut, logs.BitmapAbsence),
+    "raid10": (kernel.HalfResynced, kernel.WithSpare, logs.BitmapCut, orionfs.WithSpare, orionfs.HalfRecovered),
+}
+
 
 def is_essential(case: Case) -> bool:
     """Whether it runs each time, and not only in the long campaign."""
-    return True
+    if isinstance(case, FilledByOrionfs):
+        return case.shape.layout in ("", *_FILLED)
+    return isinstance(case, FilledByKernel) or type(case) in _ENDINGS[case.shape.level]

@@ -76,9 +76,8 @@ stop() {
 """
 
 _RUN = """
-sh -e /tmp/case 3>&1 >/tmp/log 2>&1 || {{
-    echo "FAILED {case}"
-    sed 's/^/LOG {case} /' /tmp/log
+sh -e /tmp/{case} 3>&1 >/tmp/{case}.log 2>&1 || {{
+    sed 's/^/LOG {case} /' /tmp/{case}.log
     for array in {arrays}; do mdadm --stop $array; done >/dev/null 2>&1
 }}
 """
@@ -137,11 +136,13 @@ class Boot:
             "export source=/dev/vdb",
             f"cat >/tmp/library <<'END-OF-LIBRARY'\n{LIBRARY}\nEND-OF-LIBRARY",
         ]
+        streams: list[list[str]] = [[]]  # one for each processor of the machine
         for index, (case, script) in enumerate(self._cases):
             arrays = " ".join(f"/dev/md{index * NUMBERS + number}" for number in range(NUMBERS))
-            parts.append(f"cat >/tmp/case <<'END-OF-CASE'\n{script}\nEND-OF-CASE")
-            parts.append(_RUN.format(case=case, arrays=arrays))
-        return "\n".join([*parts, "vm-crash 0" if cut else ""])
+            parts.append(f"cat >/tmp/{case} <<'END-OF-CASE'\n{script}\nEND-OF-CASE")
+            streams[index % len(streams)].append(_RUN.format(case=case, arrays=arrays))
+        parts += [f"{{\n:\n{''.join(stream)}\n}} &" for stream in streams]
+        return "\n".join([*parts, "wait", "vm-crash 0" if cut else ""])
 
     def _facts(self, output: str) -> dict[str, Facts]:
         facts = {case: Facts() for case, _script in self._cases}

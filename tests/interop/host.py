@@ -14,6 +14,7 @@ import trio
 from orionfs.array.array import Array
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.creation import MdSpec, create_array
+from orionfs.array.policies import Consistency
 from orionfs.array.superblock import Superblock
 from orionfs.array.superblock_io import read_superblock
 from orionfs.backends.create import create_file
@@ -122,13 +123,10 @@ def split(items: Sequence[Any], legs: int) -> list[Sequence[Any]]:
     return [items[start : start + each] for start in range(0, len(items), each)]
 
 
-async def create(shape: Shape, paths: Sequence[Path], *, bitmap: bool = False, consistency: str = "resync") -> None:
+async def create(
+    shape: Shape, paths: Sequence[Path], *, bitmap: bool = False, consistency: Consistency = "resync"
+) -> None:
     """Make the files *paths* the members of a new array."""
-    more: dict[str, Any] = {}
-    if bitmap:
-        more["bitmap"] = True
-    if consistency == "ppl":
-        more["ppl"] = True
     async with AsyncExitStack() as stack:
         devices: list[StorageDevice] = []
         for path, size in zip(paths, shape.sizes * max(shape.legs, 1), strict=True):
@@ -137,7 +135,13 @@ async def create(shape: Shape, paths: Sequence[Path], *, bitmap: bool = False, c
             stack.push_async_callback(device.aclose)
             devices.append(device)
         spec = MdSpec(
-            shape.md_level, f"host:{shape}"[:32], shape.md_layout, shape.chunk * 2 if shape.chunked else 0, **more
+            shape.md_level,
+            f"host:{shape}"[:32],
+            shape.md_layout,
+            shape.chunk * 2 if shape.chunked else 0,
+            bitmap=bitmap,
+            bitmap_chunk=64 << 10 if bitmap else 0,
+            consistency=consistency,
         )
         for each in split(devices, shape.legs):
             await create_array(each, spec=spec, environment=ENVIRONMENT, freshly_made=True)

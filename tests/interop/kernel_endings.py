@@ -14,12 +14,13 @@ from tests.interop.case import Case
 from tests.interop.guest import Facts
 from tests.interop.host import Events, assembled, contents, scribble, superblocks
 from tests.interop.pattern import difference
-from tests.interop.plants import Plant, data_offset, redundancy, row_of
+from tests.interop.plants import Plant, block_at, data_offset, sync_address
 from tests.interop.shapes import MIB
 
-#: Where the kernel stops what it is doing: sector of the member's data (half of them), and row of chunks.
+#: Where the kernel stops what it is doing: sector of the member's data (half of them), but of the array's at RAID 10.
 HALF = 4096
-HALF_ROW = HALF * 512 // (64 << 10)
+#: Two blocks of the array that are this far apart share no row, nor a bit of a bitmap.
+FAR = 160
 
 
 class LeftByKernel(Case):
@@ -85,11 +86,6 @@ started
     async def after(self, facts: Facts) -> None:
         self.agree(facts, bytes(self.content))
 
-    def plant(self, row: int) -> Plant:
-        """Spoil the redundancy of chunk *row*."""
-        slot, offset = redundancy(self.shape, row)
-        return Plant(self.paths[slot], offset + 1000)
-
 
 class Degraded(LeftByKernel):
     """Members fail, and the array is filled once more without them; in the end the kernel gets them back."""
@@ -143,10 +139,9 @@ stop
         assert {superblock.resync_offset for superblock in found} == {HALF}
 
     def spoil(self) -> None:
-        # RAID 10 counts sectors of the array, two members' worth in each row.
-        rows = HALF_ROW // 2 if self.shape.level == "raid10" else HALF_ROW
-        self.stay.append(self.plant(rows - 2))
-        self.go.append(self.plant(rows + 2))
+        block = block_at(self.shape, HALF * 512)
+        self.stay.append(self.plant(block - FAR))
+        self.go.append(self.plant(block + FAR))
 
     async def go_on(self, array: Array, events: Events) -> None:
         await events.wait("resync.finished")
@@ -256,14 +251,11 @@ echo 0 >$sys/safe_mode_delay
 
     def look(self, found: Sequence[Superblock]) -> None:
         assert {superblock.resync_offset for superblock in found} == {0}
-        # A bit stands for a chunk of the members, but of the array at RAID 10.
-        chunk = self.block * 4096 // (64 << 10)
-        assert bits_of(self.paths[0]) == [chunk if self.shape.level == "raid10" else row_of(self.shape, self.block)]
+        assert bits_of(self.paths[0]) == [sync_address(self.shape, self.block) // (64 << 10)]
 
     def spoil(self) -> None:
-        row = row_of(self.shape, self.block)
-        self.go.append(self.plant(row))
-        self.stay += [self.plant(row - 3), self.plant(row + 3)]
+        self.go.append(self.plant(self.block))
+        self.stay += [self.plant(self.block - FAR), self.plant(self.block + FAR)]
 
     async def go_on(self, array: Array, events: Events) -> None:
         await events.wait("resync.finished")
@@ -364,7 +356,10 @@ class Ppl(LeftByKernel):
 
 
 class PplCut(Ppl):
-    """The power is cut while blocks are being written: the stripe that the PPL has is mended, no other is."""
+    """The power is cut while a block is being written: the stripe that the PPL has is mended, no other is.
+
+    Only the last record of a member counts, and dd would write two blocks one after the other.
+    """
 
     state = "PPL, power cut"
     cut = True
@@ -375,16 +370,15 @@ class PplCut(Ppl):
 stop
 {scripts.assemble(self.shape)}
 echo 0 >$sys/safe_mode_delay
-{self.written.blocks(at=self.block, count=2)}
+{self.written.blocks(at=self.block, count=1)}
 """
 
     def look(self, found: Sequence[Superblock]) -> None:
         assert {superblock.resync_offset for superblock in found} == {0}
 
     def spoil(self) -> None:
-        row = row_of(self.shape, self.block)
-        self.go.append(self.plant(row))
-        self.stay += [self.plant(row - 3), self.plant(row + 3)]
+        self.go.append(self.plant(self.block))
+        self.stay += [self.plant(self.block - FAR), self.plant(self.block + FAR)]
 
     async def go_on(self, array: Array, events: Events) -> None:
         self.note("only the logged stripe was mended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orionfs.array.superblock import OFFSET, SIZE, Superblock
+from tests.interop.pattern import BLOCK
 from tests.interop.shapes import Shape
 
 SECTOR = 512
@@ -47,21 +48,54 @@ def data_offset(path: Path) -> int:
         return Superblock.parse(file.read(SIZE)).data_offset * SECTOR
 
 
-def redundancy(shape: Shape, row: int) -> tuple[int, int]:
-    """The member (slot) that holds nothing but redundancy in chunk *row*, and the byte at which that chunk begins.
+def redundancy(shape: Shape, block: int) -> tuple[int, int]:
+    """The member (slot) and the byte of its data area that hold nothing but redundancy of *block* (4 KiB) of the array.
 
-    P of the default layouts, by the formulas of the format; the second copy at the levels that copy (near layouts on an
-    even number of members).  RAID 1 counts chunks of 64 KiB.
+    By the formulas of the format: P of the default layouts, and the second copy at the levels that copy.
     """
+    chunk, within = divmod(block * BLOCK, shape.chunk << 10)
     width = len(shape.sizes)
-    assert shape.layout in ("", "left-symmetric", "n2")
-    assert shape.level != "raid10" or width % 2 == 0
-    slots = {"raid4": width - 1, "raid5": width - 1 - row % width, "raid6": width - 1 - row % width}
-    return slots.get(shape.level, 1), row * shape.chunk << 10
+    match shape.level:
+        case "raid1":
+            return 1, block * BLOCK
+        case "raid10":
+            slot, row = _second_copy(shape, chunk)
+        case _:
+            assert shape.layout in ("", "left-symmetric")
+            row = chunk // _data_members(shape)
+            slot = width - 1 if shape.level == "raid4" else width - 1 - row % width
+    return slot, (row * shape.chunk << 10) + within
 
 
-def row_of(shape: Shape, block: int) -> int:
-    """The row of chunks that block *block* (4 KiB) of the array lies in."""
+def _second_copy(shape: Shape, chunk: int) -> tuple[int, int]:
+    """The slot and the row of the second copy of *chunk* of a RAID 10."""
     width = len(shape.sizes)
-    data = {"raid1": 1, "raid6": width - 2, "raid10": width // 2}.get(shape.level, width - 1)
-    return block * 4096 // (shape.chunk << 10) // data
+    copies = int(shape.layout[1:])
+    kind = shape.layout[0]
+    if kind == "n":
+        row, slot = divmod(chunk * copies + 1, width)
+        return slot, row
+    row, slot = divmod(chunk, width)
+    if kind == "o":
+        return (slot + 1) % width, row * copies + 1
+    rows = ((min(shape.sizes) - 1) << 10) // shape.chunk  # behind a data offset of 1 MiB
+    return (slot + 1) % width, row + rows // copies
+
+
+def _data_members(shape: Shape) -> int:
+    return len(shape.sizes) - {"raid6": 2}.get(shape.level, 1)
+
+
+def sync_address(shape: Shape, block: int) -> int:
+    """What a resync and a bitmap call *block* of the array: a byte of the members, but of the array at RAID 10."""
+    if shape.level in ("raid1", "raid10"):
+        return block * BLOCK
+    chunk, within = divmod(block * BLOCK, shape.chunk << 10)
+    return (chunk // _data_members(shape) * shape.chunk << 10) + within
+
+
+def block_at(shape: Shape, address: int) -> int:
+    """The first block of the array with that sync address (bytes)."""
+    if shape.level in ("raid1", "raid10"):
+        return address // BLOCK
+    return address * _data_members(shape) // BLOCK
