@@ -397,6 +397,12 @@ class Array(Bookkeeping, StorageDevice):
             await self.checkpoint(target)
         if not sync.needed:
             await self._forget_bits()
+            if self._unsettled and self._mark is Mark.CLEAN:
+                # It was left dirty, nothing was left to prove, and it is closed before anybody could say so.
+                await self._start_log()
+                async with self._superblock_lock:
+                    await self._write_superblocks(0)
+                    self._mark = Mark.DIRTY
             await self._mark_clean()
         elif self._mark is Mark.DIRTY and self._engine.can_sync:
             await self.drain()
