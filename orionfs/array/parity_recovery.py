@@ -228,7 +228,8 @@ class ParityReader(Engine):
             if not failures:
                 break
         targets = [slot for slot in place.data if slot in lost]
-        targets += [slot for slot in (place.parity, place.q) if slot in broken or (slot in lost and slot in wanted)]
+        checks = [slot for slot in (place.parity, place.q) if slot not in chunks or slot in broken]
+        targets += [slot for slot in checks if slot in broken or slot in wanted]
         for slot in targets:
             if slot not in chunks:
                 chunks[slot] = self._take(high - low, scratch)

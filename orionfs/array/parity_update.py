@@ -2,7 +2,7 @@
 
 How a write is done, stripe by stripe under the stripe's lock:
 
-- a whole stripe: parity from the new data, no reads;
+- a whole stripe: parity from the new data, no reads; it is proven then, whatever it was before;
 - part of a stripe: it is cut where the set of chunks that change does, so that in each span some chunks change as a
   whole and the others not at all.  Each span is a read-modify-write (old data and old parity of what changes) or a
   reconstruct-write (the data that does not change), whichever reads less or is possible at all.
@@ -179,13 +179,15 @@ class ParityWriter(ParityReader):
             if self.log is None:
                 transfers = partial + whole
                 await self._commit(join(transfers) if end_row - first > 1 else transfers, first, end_row)
-                return
-            if partial:
-                facts = [update.fact() for update in updates]
-                await self._commit(partial, first, end_row, facts)
-            if whole:
-                facts = [RowWrite(number, (), 0, self.layout.chunk, None) for number in whole_rows]
-                await self._commit(whole, whole_rows.start, whole_rows.stop, facts)
+            else:
+                if partial:
+                    facts = [update.fact() for update in updates]
+                    await self._commit(partial, first, end_row, facts)
+                if whole:
+                    facts = [RowWrite(number, (), 0, self.layout.chunk, None) for number in whole_rows]
+                    await self._commit(whole, whole_rows.start, whole_rows.stop, facts)
+            if whole and self.sync.needed:
+                self.sync.prove(whole_rows.start, whole_rows.stop)
         finally:
             for view in scratch:
                 POOL.give(view)
@@ -314,6 +316,8 @@ class ParityWriter(ParityReader):
             except BaseException:
                 self._suspect(first, last)
                 raise
+            if self.sync.needed:
+                self.sync.prove(first, last)
         finally:
             self._lock.release(first, last)
 

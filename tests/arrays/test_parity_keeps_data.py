@@ -267,6 +267,28 @@ async def test_a_stripe_that_is_not_proven_is_not_computed_from(shape):
     assert await stage.read(0, stage.size) == oracle
 
 
+@pytest.mark.parametrize("logged", [False, True], ids=["", "logged"])
+@pytest.mark.parametrize("shape", [R5, R6], ids=str)
+async def test_stripes_written_as_a_whole_are_proven(shape, logged):
+    stage = set_up(shape)
+    oracle = await stage.fill()
+    if logged:
+        stage.engine.log = ToyThrough(stage.engine)
+    place = stage.engine.layout.row(4)
+    await stage.lose(place.data[0])
+    stage.engine.sync.suspect(3, 9)
+    width = stage.engine.layout.row_width
+    await stage.write(4 * width - BLOCK, bytes(2 * width + 2 * BLOCK))
+    oracle[4 * width - BLOCK : 6 * width + BLOCK] = bytes(2 * width + 2 * BLOCK)
+    assert stage.engine.sync.suspects == {3, 6, 7, 8}
+    assert await stage.read(4 * width, 2 * width) == bytes(2 * width)
+    await stage.engine.write_zeroes(7 * width, width)
+    assert stage.engine.sync.suspects == {3, 6, 8}
+    stage.engine.sync.position = 10
+    await stage.write(9 * width, bytes(2 * width))
+    assert stage.engine.sync.position == 11
+
+
 @pytest.mark.parametrize("shape", [R5, R6, R6X4], ids=str)
 async def test_parity_is_rebuilt_without_proof(shape):
     stage = set_up(shape)
