@@ -18,20 +18,22 @@ from orionfs.array.array import Array
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.levels import LEVELS
 from orionfs.array.policies import Policies
-from orionfs.array.single import Single
 from orionfs.array.superblock_io import read_superblock
 from orionfs.array.support import Expectation
 from orionfs.attributes import AttributeStore
 from orionfs.backends import path_of
 from orionfs.config.aliases import refuse_aliases
+from orionfs.config.edit import Edit
 from orionfs.config.graph import claimed, opening_order, spares_of, uses
-from orionfs.config.spec import JBOD, ArraySpec, Spec
+from orionfs.config.spec import JBOD, MISSING, ArraySpec, Spec
+from orionfs.configuration import Configuration
 from orionfs.device import Description, Geometry, StorageDevice
 from orionfs.environment import Environment
 from orionfs.errors import InUse, NotFound, OrionError, Refused
 from orionfs.exposed import Exposed
 from orionfs.layers.bytewise import Bytewise
 from orionfs.layers.lent import Lent
+from orionfs.layers.single import Single
 from orionfs.monitor.events import EventLog
 from orionfs.opening import Opener
 from orionfs.rejoining import Rejoining
@@ -68,7 +70,7 @@ class StorageManager:
     """
 
     def __init__(self, spec: Spec, options: ManagerOptions, environment: Environment) -> None:
-        self.spec = spec
+        self.configuration = Configuration(spec, environment)
         self.options = options
         self.environment = environment
         self.events = EventLog(environment.clock)
@@ -76,8 +78,8 @@ class StorageManager:
         self.arrays: dict[str, Array | Single] = {}
         self.exposed: list[Exposed] = []
         #: Told of every device that is shown, or not any more, after :meth:`open`.
-        self.on_show: Callable[[Exposed], None] = lambda _exposed: None
-        self.on_hide: Callable[[Exposed], None] = lambda _exposed: None
+        self.on_show: Callable[[Exposed], object] = lambda _exposed: None
+        self.on_hide: Callable[[Exposed], object] = lambda _exposed: None
         #: Awaited when the configuration has become another.
         self.on_spec: Callable[[], Awaitable[None]] | None = None
         self.opener = Opener(spec.path, spec.folder, environment, lock=options.lock)
@@ -100,7 +102,7 @@ class StorageManager:
         manager = cls(spec, options, environment)
         try:
             refuse_aliases(spec)
-            await manager.spares.open(spares_of(spec))
+            await manager.spares.update(spares_of(spec))
             for array in opening_order(spec):
                 manager.arrays[array.name] = await manager._assemble(array, force=options.force)
             manager._attributes = await AttributeStore.open(
@@ -111,6 +113,7 @@ class StorageManager:
         except BaseException:
             with trio.CancelScope(shield=True):
                 await manager._close_devices()
+                manager.configuration.close()
             raise
         return manager
 
@@ -163,6 +166,11 @@ class StorageManager:
         )
 
     @property
+    def spec(self) -> Spec:
+        """The configuration as it was read last."""
+        return self.configuration.spec
+
+    @property
     def read_only(self) -> bool:
         """Whether nothing at all may be written."""
         return self.options.read_only or self.spec.mount.read_only
@@ -183,7 +191,7 @@ class StorageManager:
             attributes,
             read_only=device.read_only,
             truncate=array.truncate,
-            claimed_by=claimed(self.spec).get(array.name, ""),
+            claimed_by=self.owner_of(array.name),
         )
         self.exposed.append(exposed)
         return exposed
@@ -196,29 +204,37 @@ class StorageManager:
 
     # --- changes while it runs -------------------------------------------------------------------------------------
 
-    async def start(self, names: list[str], spec: Spec, *, force: bool = False) -> None:
-        """Assemble and show the arrays *names* of *spec*, which is the configuration from now on.  Inner ones first.
+    async def start(self, names: list[str], *, force: bool = False) -> None:
+        """Assemble and show the arrays *names* of the configuration, inner ones first.
 
         Raises the first :class:`OrionError`; those before it run then.  The caller holds :attr:`changing`.
         """
-        await self.adopt(spec)
-        for array in opening_order(spec):
+        for array in opening_order(self.spec):
             if array.name in names and array.name not in self.arrays:
                 await self.spares.reopen(array.name)
                 device = self.arrays[array.name] = await self._assemble(array, force=force)
                 for exposed in self.exposed:
-                    exposed.claimed_by = claimed(spec).get(exposed.name, "")
+                    exposed.claimed_by = self.owner_of(exposed.name)
                 self.on_show(self._expose(array))
                 if self._nursery is not None and isinstance(device, Array):
                     self._nursery.start_soon(self._run_array, device)
                 self.events.emit("array.assembled", array.name, f"it is {device.state}")
 
-    async def adopt(self, spec: Spec) -> None:
-        """*spec* is the configuration from now on; nothing of what runs changes."""
-        self.spec = spec
-        await self.spares.open(spares_of(spec))
+    async def edit(self, change: Callable[[Edit], object]) -> Spec:
+        """Make *change* in the file of the configuration; what it says then.  What runs stays as it is."""
+        await self.configuration.edit(change)
+        return await self._adopt()
+
+    async def read_spec(self) -> Spec:
+        """Read the file of the configuration anew; what it says.  What runs stays as it is."""
+        await self.configuration.reload()
+        return await self._adopt()
+
+    async def _adopt(self) -> Spec:
+        await self.spares.update(spares_of(self.spec))
         if self.on_spec is not None:
             await self.on_spec()
+        return self.spec
 
     async def stop(self, name: str, *, force: bool = False) -> None:
         """Close the array *name* and take its file away; its members are clean and free when this returns.
@@ -251,11 +267,47 @@ class StorageManager:
         """Held by whoever changes the members of array *name*, so that it is not closed meanwhile."""
         return self._membership.setdefault(name, trio.Lock())
 
+    def owner_of(self, name: str) -> str:
+        """The array that *name* is a member of; empty if there is none."""
+        return claimed(self.spec).get(name, "")
+
     def check_unclaimed(self, name: str) -> None:
         """Raise :class:`InUse` if a running array is made of *name*."""
-        owner = claimed(self.spec).get(name, "")
+        owner = self.owner_of(name)
         if owner in self.arrays:
             raise InUse(f"{name} is a member of {owner}", hint=f"orionctl array stop {owner}  first")
+
+    async def remove_member(self, array: Array, label: str, *, instead: str = "") -> None:
+        """Have *array* forget the member or spare *label*, and write *instead* in its place in the configuration.
+
+        Without *instead* that is who has taken its slot, or nobody.  Raises what the array raises.
+        """
+        async with self.membership(array.name):
+            member = array.roster.find(label)
+            in_slot = array.roster.slots[member.slot] if member.slot >= 0 else member
+            if not instead and in_slot is not member and self.path_of(in_slot.label) is not None:
+                instead = in_slot.label
+
+            def change(edit: Edit) -> None:
+                if not edit.put_member(array.name, label, instead or MISSING):
+                    edit.remove_spare(label)
+
+            named = any(use.label == label for use in uses(self.spec))
+            if named:
+                await self.configuration.preview(change)
+            device = await array.remove(label)
+            if device is not None:
+                await self.close(device)
+            if named:
+                await self.edit(change)
+
+    async def close(self, device: StorageDevice) -> None:
+        """Close a device that nobody uses; what goes wrong is an event."""
+        with trio.CancelScope(shield=True):
+            try:
+                await device.aclose()
+            except OrionError as error:
+                self.events.emit("member.close-failed", device.name, error.message, severity="error")
 
     def path_of(self, label: str) -> Path | None:
         """The path of a member or spare of the configuration; None if it has none, or is not one."""
@@ -281,6 +333,7 @@ class StorageManager:
                     self._nursery.start_soon(self._run_array, array)
             if not self.read_only:
                 self._nursery.start_soon(self._watch.run)
+                self._nursery.start_soon(self._rejoining.release_replaced)
             task_status.started()
             await self._closed.wait()
             self._nursery.cancel_scope.cancel()
@@ -331,6 +384,7 @@ class StorageManager:
                 except OrionError as error:
                     self.events.emit("attributes.not-saved", str(self.spec.path), str(error), severity="error")
                     problems.append(_times_lost(error))
+            self.configuration.close()
             self._closed.set()
         if problems:
             raise problems[0]

@@ -9,10 +9,10 @@ from typing import Protocol
 import trio
 
 from orionfs.array.array import Array
-from orionfs.array.single import Single
 from orionfs.array.superblock_io import read_superblock
 from orionfs.device import StorageDevice
 from orionfs.errors import OrionError, Refused
+from orionfs.layers.single import Single
 from orionfs.monitor.events import EventLog
 from orionfs.opening import Opener
 from orionfs.spares import Spare, SparePool
@@ -44,6 +44,12 @@ class Host(Protocol):
 
     def membership(self, name: str) -> trio.Lock:
         """To be held while the members of array *name* change."""
+
+    async def remove_member(self, array: Array, label: str) -> None:
+        """Have *array* forget a member that is not in use, and the configuration, too."""
+
+    async def close(self, device: StorageDevice) -> None:
+        """Close a device that nobody uses; what goes wrong is an event."""
 
     def path_of(self, label: str) -> Path | None:
         """The path of a member or spare of the configuration; None if it has none, or is not one."""
@@ -78,7 +84,7 @@ class Rejoining:
         try:
             await array.add(spare.label, device)
         except OrionError as error:
-            await self.close(device)
+            await self._host.close(device)
             self._host.spares.take_back(spare.label, error.message)
             self._refused(array.name, spare.label, error)
 
@@ -111,7 +117,7 @@ class Rejoining:
             else:
                 await self._spare_returned(await self._host.spares.offer(one.label, device))
         except OrionError as error:
-            await self.close(device)
+            await self._host.close(device)
             self._refused(one.owner or one.label, one.label, error)
             return False
         return True
@@ -130,7 +136,7 @@ class Rejoining:
             if member.device is not None:  # the one that failed
                 former = await array.remove(one.label)
                 if former is not None:
-                    await self.close(former)
+                    await self._host.close(former)
             await array.member_returned(one.label, device)
 
     async def _spare_returned(self, spare: Spare) -> None:
@@ -143,15 +149,22 @@ class Rejoining:
             if isinstance(array, Array):
                 array.background.wake()
 
+    async def release_replaced(self) -> None:
+        """Let go of each member as soon as its replacement has taken its slot, until cancelled."""
+        host = self._host
+        while True:
+            seen = host.events.last
+            for array in [array for array in host.arrays.values() if isinstance(array, Array)]:
+                for member in [member for member in array.roster.retired if member.state == "replaced"]:
+                    try:
+                        await host.remove_member(array, member.label)
+                    except OrionError as error:
+                        message = f"{member.label} was replaced, and cannot be forgotten: {error}"
+                        host.events.emit("member.not-removed", array.name, message, severity="warning")
+            await host.events.wait(seen)
+
     # --- what goes wrong -------------------------------------------------------------------------------------------
 
     def _refused(self, subject: str, label: str, error: OrionError) -> None:
         message = f"{label} is there and is not used: {error.message}"
         self._host.events.emit("member.not-usable", subject, message, severity="warning")
-
-    async def close(self, device: StorageDevice) -> None:
-        """Close *device*, which nobody uses; what goes wrong is an event."""
-        try:
-            await device.aclose()
-        except OrionError as error:
-            self._host.events.emit("member.close-failed", device.name, error.message, severity="error")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from orionfs.array.superblock import SuperblockError
 from orionfs.array.superblock_io import read_superblock
 from orionfs.config.spec import SpareSpec
 from orionfs.device import StorageDevice
-from orionfs.errors import OrionError
+from orionfs.errors import NotFound, OrionError, Refused
 from orionfs.monitor.events import EventLog
 from orionfs.opening import Opener
 
@@ -53,8 +53,16 @@ class SparePool:
         self._read_only = read_only
         self._spares: dict[str, Spare] = {}
 
-    async def open(self, specs: Iterable[SpareSpec]) -> None:
-        """Open every spare of *specs* that is not known yet.  One that cannot be had is told by an event, no more."""
+    async def update(self, specs: Sequence[SpareSpec]) -> None:
+        """From now on the spares are *specs*: new ones are opened, and idle ones that are gone are closed.
+
+        One that cannot be had is told by an event, no more.
+        """
+        listed = {spec.label for spec in specs}
+        for label in [label for label in self._spares if label not in listed]:
+            device = self._spares.pop(label).device
+            if device is not None:
+                await device.aclose()
         for spec in specs:
             known = self._spares.get(spec.label)
             if known is not None:
@@ -66,6 +74,16 @@ class SparePool:
             except OrionError as error:
                 spare.problem = error.message
                 self._events.emit("spare.not-usable", spec.label, error.message, severity="warning")
+
+    async def check(self, label: str) -> None:
+        """Raise what is wrong with *label* as a spare for whoever needs one; it is left as it is."""
+        device = await self._opener.open(label)
+        try:
+            noun = await find_signature(device)
+        finally:
+            await device.aclose()
+        if noun:
+            raise Refused(f"{label} already holds {noun}, which a rebuild would destroy", hint="choose another one")
 
     async def _open(self, spare: Spare) -> None:
         device = await self._opener.open(spare.label, read_only=self._read_only, line=spare.spec.line)
@@ -93,14 +111,13 @@ class SparePool:
         """*holder* has got the spare *spec* by itself."""
         self._spares[spec.label] = Spare(spec, holder=holder)
 
-    def find(self, label: str) -> Spare | None:
-        """The spare called *label*."""
-        return self._spares.get(label)
-
-    def forget(self, label: str) -> StorageDevice | None:
-        """Take *label* out; its device, which is the caller's to close, if it was idle."""
-        spare = self._spares.pop(label, None)
-        return spare.device if spare is not None else None
+    def named(self, name: str) -> Spare:
+        """The spare that *name* means, in full or by the last part of its label.  Raises NotFound."""
+        for spare in self._spares.values():
+            if name in (spare.label, spare.label.rsplit("/", 1)[-1]):
+                return spare
+        listed = ", ".join(self._spares)
+        raise NotFound(f"there is no spare {name}", hint=f"there is: {listed}" if listed else "there are none")
 
     # --- giving ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import trio
 
-from orionfs.clock import Clock
+from orionfs.config.spec import Spec
+from orionfs.control.array_verbs import ArrayVerbs
 from orionfs.control.audit import AuditLog
 from orionfs.control.runtime import register, socket_path, unregister
 from orionfs.control.server import ControlServer
@@ -95,6 +96,7 @@ class _Daemon:
         self.usable = False
         self._herald = herald
         self._environment = Environment()
+        self._started_ns = self._environment.clock.wall_ns()
         self._worker = self._environment.threads.worker("mount")
         self._manager: StorageManager | None = None
 
@@ -102,7 +104,7 @@ class _Daemon:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                with _registered(self.request, self._environment.clock):
+                with _registered(self.request, rfc3339(self._started_ns)):
                     await self._mount()
                 nursery.cancel_scope.cancel()
         self._worker.close()
@@ -147,6 +149,8 @@ class _Daemon:
         owner = os.geteuid() if options.uid is None else options.uid
         group = os.getegid() if options.gid is None else options.gid
         tree = Tree(manager.exposed, reporting.documents(), manager.events, uid=owner, gid=group, clock=clock)
+        manager.on_show, manager.on_hide = tree.add_device, tree.remove_device
+        manager.on_spec = self._register_anew
         fuse = FuseOptions(
             request.source,
             allow_other=options.allow_other or manager.spec.mount.allow_other,
@@ -170,10 +174,19 @@ class _Daemon:
         self._herald.ready(reporting.notes())
         await ended.wait()
 
+    async def _register_anew(self) -> None:
+        """The configuration has other arrays now: whoever looks for this mount by their names has to find it."""
+        assert self._manager is not None
+        names = _names(self._manager.spec)
+        started = rfc3339(self._started_ns)
+        await self._worker.run(register, Path(self.request.mountpoint), self._manager.spec.path, names, started)
+
     def _control_server(self, reporting: Reporting, audit: AuditLog) -> ControlServer:
-        answers = Answers(report=reporting.report, events=reporting.manager.events, config_text=self.request.spec_text)
+        manager = reporting.manager
+        answers = Answers(report=reporting.report, events=manager.events, config_text=reporting.config_text)
+        verbs = {**answers.verbs(), **ArrayVerbs(manager).verbs()}
         path = socket_path(Path(self.request.mountpoint))
-        return ControlServer(path, answers.verbs(), audit=audit.append, clock=self._environment.clock)
+        return ControlServer(path, verbs, audit=audit.append, clock=self._environment.clock)
 
     async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         """End cleanly on a signal: unmount if that is possible, detach if somebody still uses the mount."""
@@ -223,11 +236,15 @@ def _is_mounted(mountpoint: str) -> bool:
     return mount is not None and mount.type == TYPE
 
 
+def _names(spec: Spec) -> tuple[str, ...]:
+    """What people may call the arrays of *spec*: those of its tables, and the parts that they stand for."""
+    return tuple(dict.fromkeys([*spec.names, *(array.name for array in spec.arrays)]))
+
+
 @contextmanager
-def _registered(request: MountRequest, clock: Clock) -> Iterator[None]:
+def _registered(request: MountRequest, started: str) -> Iterator[None]:
     """In the registry of this user's mounts, from before the mount until the members are closed."""
-    arrays = tuple(array.name for array in request.spec.arrays)
-    registration = register(Path(request.mountpoint), request.spec.path, arrays, rfc3339(clock.wall_ns()))
+    registration = register(Path(request.mountpoint), request.spec.path, _names(request.spec), started)
     try:
         yield
     finally:

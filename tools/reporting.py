@@ -17,7 +17,7 @@ from orionfs.tools.request import MountRequest
 
 #: How often the event loop's lag is measured.
 _LAG_INTERVAL_S = 1.0
-_GOOD_STATES = frozenset({"clean", "active"})
+_GOOD_STATES = frozenset({"clean", "active", "replacing"})
 
 
 class Reporting:
@@ -42,7 +42,7 @@ class Reporting:
             read_only=self.manager.read_only,
             gauges={"event_loop_lag_seconds": self._lag_s},
         )
-        return build_report(facts, self.manager.descriptions())
+        return build_report(facts, self.manager.descriptions(), self.manager.spares.describe())
 
     def documents(self) -> dict[str, Callable[[], bytes]]:
         """The files of ``.orionfs``."""
@@ -51,8 +51,12 @@ class Reporting:
             "status.json": lambda: json.dumps(self.report(), indent=1).encode() + b"\n",
             "mdstat": lambda: mdstat.render(self.report()).encode(),
             "metrics": lambda: metrics.render(self.report()).encode(),
-            "config.toml": self._request.spec_text.encode,
+            "config.toml": lambda: self.config_text().encode(),
         }
+
+    def config_text(self) -> str:
+        """The configuration as it was read last."""
+        return self.manager.configuration.text or self._request.spec_text
 
     def notes(self) -> list[str]:
         """One sentence for each array that is not as it should be."""

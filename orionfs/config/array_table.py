@@ -51,7 +51,7 @@ def read_array(table: Table) -> ArraySpec | None:
         level=level or "",
         members=members,
         chunk=_read_chunk(table, level),
-        layout=_read_layout(table, level),
+        layout=_read_layout(table, level, len(members)),
         member_size=_read_member_size(table),
         spares=spares,
         write_mostly=read_write_mostly(table, level, (*members, *spares)),
@@ -159,7 +159,7 @@ def _read_chunk(table: Table, level: str | None) -> int | None:
     return chunk
 
 
-def _read_layout(table: Table, level: str | None) -> str | None:
+def _read_layout(table: Table, level: str | None, members: int) -> str | None:
     if level is None:
         table.take("layout")
         return None
@@ -168,7 +168,14 @@ def _read_layout(table: Table, level: str | None) -> str | None:
         if table.take("layout") is not None:
             table.problem("layout", f"{level} has no layouts", "remove this line")
         return fixed_layout(level)
-    return table.choice("layout", layouts)
+    layout = table.choice("layout", layouts)
+    base = base_of(level)
+    if layout is not None and base is not None and level not in NESTED:
+        least = base.fewest(base.layouts[layout])
+        if base.minimum_members <= members < least:
+            message = f"layout {layout} keeps {least} copies and so needs {least} members, and this array has {members}"
+            table.problem("layout", message, "add members, or choose a layout of fewer copies")
+    return layout
 
 
 def _read_member_size(table: Table) -> int | None:

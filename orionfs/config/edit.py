@@ -38,7 +38,10 @@ class Edit:
 
     def add_array(self, array: ArraySpec) -> None:
         """Declare *array*, as it is to be written, after those that there are."""
-        self._arrays().append(array_table(array))
+        arrays = self._arrays()
+        if not self.text.endswith(("\n\n", "\r\n\r\n")):
+            arrays[-1].add(tomlkit.nl())
+        arrays.append(array_table(array))
 
     def remove_array(self, name: str) -> None:
         """Take the table *name* out; its members stay as they are.
@@ -101,10 +104,14 @@ class Edit:
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
+    @property
+    def text(self) -> str:
+        """The configuration with the changes."""
+        return tomlkit.dumps(self._document)
+
     def check(self) -> Spec:
         """What the configuration would be.  Raises :class:`~orionfs.errors.ConfigError` if it would not be valid."""
-        text = tomlkit.dumps(self._document)
-        spec, problems = examine_text(text, self.file)
+        spec, problems = examine_text(self.text, self.file)
         if spec is None:
             raise ConfigError(f"{self.file} is left as it is: {problems[0].message}", hint=problems[0].hint)
         return spec
@@ -115,7 +122,7 @@ class Edit:
         Raises as :meth:`check`, and :class:`~orionfs.errors.Refused` if somebody else has changed the file meanwhile.
         """
         spec = self.check()
-        text = tomlkit.dumps(self._document).encode()
+        text = self.text.encode()
         real = Path(os.path.realpath(self.file))  # a symbolic link to the file stays one
         before = real.stat()
         if real.read_bytes() != self._before:

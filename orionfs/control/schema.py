@@ -12,8 +12,10 @@ A connection may carry any number of requests, one after the other.
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from orionfs.control.array_schema import ARRAY_VERBS
+from orionfs.control.verb import MAX_TEXT, MAX_TEXTS, Argument, Verb
 from orionfs.errors import UsageError
 
 #: The longest request, in bytes with its line end.
@@ -22,27 +24,6 @@ MAX_REQUEST = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
 #: The longest that ``events`` waits for something to happen.
 MAX_WAIT_S = 60
-
-Kind = Literal["text", "count"]
-
-
-class Argument(NamedTuple):
-    """One argument of a verb: a text of at most 4096 characters, or a count of 0 to ``most``."""
-
-    name: str
-    kind: Kind
-    required: bool = False
-    most: int = 2**63 - 1
-
-
-class Verb(NamedTuple):
-    """What the daemon can be asked.  ``changes``: it alters something, so it is audited before it is carried out."""
-
-    name: str
-    summary: str
-    arguments: tuple[Argument, ...] = ()
-    changes: bool = False
-
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
@@ -57,11 +38,10 @@ VERBS: dict[str, Verb] = {
             (Argument("since", "count"), Argument("wait_s", "count", most=MAX_WAIT_S)),
         ),
         Verb("metrics", "Prometheus text."),
-        Verb("config", "The text of the configuration that the daemon started from."),
+        Verb("config", "The text of the configuration as the daemon has read it last."),
+        *ARRAY_VERBS,
     )
 }
-
-_MAX_TEXT = 4096
 
 
 def parse_request(line: bytes) -> tuple[Verb, dict[str, Any]]:
@@ -96,14 +76,31 @@ def check_arguments(verb: Verb, arguments: dict[str, Any]) -> None:
         if argument is None:
             takes = f"it takes: {', '.join(declared)}" if declared else "it takes none"
             raise UsageError(f"{verb.name} has no argument {name[:40]!r}", hint=takes)
-        if argument.kind == "text":
-            if not isinstance(value, str) or len(value) > _MAX_TEXT:
-                raise UsageError(f"{verb.name}: {name} must be a text of at most {_MAX_TEXT} characters")
-        elif not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= argument.most:
-            raise UsageError(f"{verb.name}: {name} must be a whole number from 0 to {argument.most}")
+        _check_value(verb, argument, value)
     for argument in verb.arguments:
         if argument.required and argument.name not in arguments:
             raise UsageError(f"{verb.name} needs the argument {argument.name!r}")
+
+
+def _check_value(verb: Verb, argument: Argument, value: object) -> None:
+    what = f"{verb.name}: {argument.name} must be"
+    match argument.kind:
+        case "text":
+            if not _is_text(value):
+                raise UsageError(f"{what} a text of at most {MAX_TEXT} characters")
+        case "texts":
+            if not isinstance(value, list) or len(value) > MAX_TEXTS or not all(_is_text(item) for item in value):
+                raise UsageError(f"{what} a list of at most {MAX_TEXTS} texts of at most {MAX_TEXT} characters")
+        case "flag":
+            if not isinstance(value, bool):
+                raise UsageError(f"{what} true or false")
+        case "count":
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= argument.most:
+                raise UsageError(f"{what} a whole number from 0 to {argument.most}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
 
 
 _SHAPE = 'send one line such as {"verb": "status", "arguments": {}}'

@@ -18,7 +18,8 @@ import trio
 
 from orionfs.clock import Clock
 from orionfs.control.runtime import short_address
-from orionfs.control.schema import MAX_REQUEST, VERBS, Verb, parse_request
+from orionfs.control.schema import MAX_REQUEST, VERBS, parse_request
+from orionfs.control.verb import Verb
 from orionfs.errors import AccessRefused, OrionError, Refused, UsageError
 from orionfs.monitor.timestamps import rfc3339
 

@@ -1,4 +1,4 @@
-"""What the daemon answers: the handlers of the schema's verbs, over a report, an event log and a configuration.
+"""What the daemon answers: the handlers of the verbs that look, over a report, an event log and a configuration.
 
 They read, cheaply, and never wait for a device: control stays quick while a member is slow.
 """
@@ -23,13 +23,15 @@ FOLDERS = {"array": "arrays"}
 class Answers:
     """The handlers.  *report* gives a fresh report of one mount (schema orionfs.status/1)."""
 
-    def __init__(self, *, report: Callable[[], dict[str, Any]], events: EventLog, config_text: str) -> None:
+    def __init__(
+        self, *, report: Callable[[], dict[str, Any]], events: EventLog, config_text: Callable[[], str]
+    ) -> None:
         self._report = report
         self._events = events
         self._config_text = config_text
 
     def verbs(self) -> Verbs:
-        """One handler for each verb of the schema."""
+        """One handler for each verb that only looks."""
         return {
             "ping": self.ping,
             "status": self.status,
@@ -57,9 +59,12 @@ class Answers:
                 "kind": "array",
                 "name": array["name"],
                 "path": _path(mount, array),
-                "level": array["level"],
+                "level": array["declared_level"] or array["level"],
                 "state": array["state"],
                 "size": array["size"],
+                "slots": array["slots"],
+                "part_of": array["part_of"],
+                "job": array["job"],
             }
             for array in mount["arrays"]
         ]
@@ -90,8 +95,8 @@ class Answers:
         return metrics.render(self._report())
 
     async def config(self, _arguments: dict[str, Any]) -> dict[str, Any]:
-        """The configuration as it was when it was mounted."""
-        return {"schema": "orionfs.config/1", "path": self._mount()["spec"], "text": self._config_text}
+        """The configuration as the daemon has read it last."""
+        return {"schema": "orionfs.config/1", "path": self._mount()["spec"], "text": self._config_text()}
 
     def _mount(self) -> dict[str, Any]:
         mount: dict[str, Any] = self._report()["mounts"][0]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 #: The states of an array; exactly one of them is 1.
-_ARRAY_STATES = ("clean", "active", "resyncing", "degraded", "failed")
+_ARRAY_STATES = ("clean", "active", "replacing", "resyncing", "rebuilding", "degraded", "failed", "stopped")
 
 Labels = Mapping[str, str]
 Sample = tuple[Labels, float]
@@ -101,6 +101,47 @@ def _member_active(mount: Mapping[str, Any]) -> Iterable[Sample]:
             yield {"array": array["name"], "member": member["name"]}, member["state"] == "active"
 
 
+def _member_states(mount: Mapping[str, Any]) -> Iterable[Sample]:
+    for array in mount["arrays"]:
+        for member in array["members"]:
+            yield {"array": array["name"], "member": member["name"], "state": member["state"]}, 1
+
+
+def _spares(mount: Mapping[str, Any]) -> Iterable[Sample]:
+    for array in mount["arrays"]:
+        if array["slots"]:
+            held = sum(1 for member in array["members"] if member["state"] == "spare")
+            yield {"array": array["name"]}, held
+
+
+def _shared_spares(mount: Mapping[str, Any]) -> Iterable[Sample]:
+    yield {}, sum(1 for spare in mount["spares"] if spare["state"] == "idle")
+
+
+def _bitmap(key: str) -> Any:
+    def samples(mount: Mapping[str, Any]) -> Iterable[Sample]:
+        for array in mount["arrays"]:
+            if array["bitmap"]:
+                yield {"array": array["name"]}, array["bitmap"][key]
+
+    return samples
+
+
+def _scrub(key: str) -> Any:
+    def samples(mount: Mapping[str, Any]) -> Iterable[Sample]:
+        for array in mount["arrays"]:
+            if array["scrub"]:
+                yield {"array": array["name"], "scrub": array["scrub"]["kind"]}, array["scrub"][key]
+
+    return samples
+
+
+def _queued(mount: Mapping[str, Any]) -> Iterable[Sample]:
+    for array in mount["arrays"]:
+        if array["slots"]:
+            yield {"array": array["name"]}, len(array["jobs"])
+
+
 def _job(key: str) -> Any:
     def samples(mount: Mapping[str, Any]) -> Iterable[Sample]:
         for array in mount["arrays"]:
@@ -136,6 +177,7 @@ METRICS = (
         _array_counter("partial_stripe_writes"),
     ),
     Metric("orionfs_member_active", "gauge", "1 if the member is in use.", _member_active),
+    Metric("orionfs_member_state", "gauge", "1, with the state of the member as a label.", _member_states),
     Metric("orionfs_member_read_errors_total", "counter", "Failed reads.", _member_counter("read_errors")),
     Metric("orionfs_member_write_errors_total", "counter", "Failed writes.", _member_counter("write_errors")),
     Metric(
@@ -151,6 +193,15 @@ METRICS = (
     Metric("orionfs_job_done_bytes", "gauge", "How far the background job is.", _job("done")),
     Metric("orionfs_job_total_bytes", "gauge", "How far it has to go.", _job("total")),
     Metric("orionfs_job_rate_bytes_per_second", "gauge", "How fast it goes.", _job("rate")),
+    Metric("orionfs_jobs_queued", "gauge", "Background jobs that wait for their turn.", _queued),
+    Metric("orionfs_scrub_mismatches", "gauge", "Places that the last scrub found not to agree.", _scrub("mismatches")),
+    Metric("orionfs_scrub_repaired", "gauge", "Those of them that it repaired.", _scrub("repaired")),
+    Metric("orionfs_scrub_unreadable", "gauge", "Stripes that it could not compare.", _scrub("unreadable")),
+    Metric("orionfs_scrub_checked_bytes", "gauge", "Bytes of each member that it has compared.", _scrub("checked")),
+    Metric("orionfs_bitmap_chunks", "gauge", "Chunks that the write-intent bitmap covers.", _bitmap("chunks")),
+    Metric("orionfs_bitmap_dirty_chunks", "gauge", "Chunks that it lists as written.", _bitmap("dirty_chunks")),
+    Metric("orionfs_array_spares", "gauge", "Spares that the array holds.", _spares),
+    Metric("orionfs_shared_spares", "gauge", "Spares that no array holds and any that may take.", _shared_spares),
 )
 
 

@@ -4,11 +4,19 @@ A JSON object, schema ``orionfs.status/1``::
 
     {"schema": "orionfs.status/1", "mounts": [MOUNT, ...]}
 
-    MOUNT   mountpoint spec pid version time started uptime_s read_only state exit_code gauges arrays
-    ARRAY   name level state size chunk layout uuid slots dirty read_only degraded why effect next job members
-            counters details
-    MEMBER  name state kind where slot size read_errors write_errors checksum_errors counters details
-    JOB     kind done total rate eta_s
+    MOUNT   mountpoint spec pid version time started uptime_s read_only state exit_code gauges arrays spares
+    ARRAY   name level declared_level part_of state size chunk layout uuid slots dirty read_only degraded
+            consistency bitmap policies why effect next job jobs scrub members counters details
+    MEMBER  name state kind where slot size write_mostly read_errors write_errors checksum_errors counters details
+    JOB     kind state member done total rate eta_s waiting
+    SCRUB   kind finished checked mismatches repaired by_rule unreadable places
+    PLACE   offset length members repaired by_rule
+    BITMAP  chunk chunks dirty_chunks
+    SPARE   name state serves size why
+
+``job`` is the one that runs and ``jobs`` those that wait; both count in bytes of each member.  ``slot`` is -1 for
+members without one.  ``declared_level`` is what the configuration says where that is another word (raid50), ``part_of``
+the array that it says it of.  ``spares`` are those that no array holds.
 
 Sizes are integers of bytes, times RFC 3339.  A daemon reports one mount; ``orionctl status`` may show several.
 Keys may be added to this schema, never changed or taken away.
@@ -47,8 +55,13 @@ class MountFacts:
     gauges: Mapping[str, float] = field(default_factory=dict)
 
 
-def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict[str, Any]:
-    """The report of one mount, from what its devices say of themselves; those that are no arrays are left out."""
+def build_report(
+    mount: MountFacts, descriptions: Sequence[Description], spares: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The report of one mount, from what its devices say of themselves; those that are no arrays are left out.
+
+    *spares* are those that no array holds, as the report has them.
+    """
     arrays = [_array(description, mount) for description in descriptions if description.kind == "array"]
     state = worst(array["state"] for array in arrays)
     entry = {
@@ -64,6 +77,7 @@ def build_report(mount: MountFacts, descriptions: Sequence[Description]) -> dict
         "exit_code": EXIT_CODES[state],
         "gauges": dict(mount.gauges),
         "arrays": arrays,
+        "spares": [dict(spare) for spare in spares],
     }
     return {"schema": STATUS_SCHEMA, "mounts": [entry]}
 
@@ -74,6 +88,8 @@ def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
     return {
         "name": description.name,
         "level": details.pop("level", ""),
+        "declared_level": details.pop("declared_level", ""),
+        "part_of": details.pop("part_of", ""),
         "state": description.state,
         "size": description.geometry.size,
         "chunk": details.pop("chunk", None),
@@ -86,7 +102,12 @@ def _array(description: Description, mount: MountFacts) -> dict[str, Any]:
         "why": _why(list(details.pop("why", [])), members),
         "effect": details.pop("effect", ""),
         "next": details.pop("next", "") or _next(description, members, mount),
+        "consistency": details.pop("consistency", ""),
+        "bitmap": details.pop("bitmap", None),
+        "policies": details.pop("policies", {}),
         "job": details.pop("job", None) or None,
+        "jobs": list(details.pop("jobs", [])),
+        "scrub": details.pop("scrub", None),
         "members": members,
         "counters": dict(description.counters),
         "details": details,
@@ -103,9 +124,10 @@ def _member(description: Description, slot: int) -> dict[str, Any]:
         "where": description.where or (f"{inner.kind} {inner.name}" if inner else ""),
         "slot": description.details.get("slot", slot),
         "size": description.geometry.size,
+        "write_mostly": bool(description.details.get("write_mostly", False)),
         **{name: int(counters.pop(name, 0)) for name in _ERRORS},
         "counters": counters,
-        "details": {key: value for key, value in description.details.items() if key != "slot"},
+        "details": {key: value for key, value in description.details.items() if key not in ("slot", "write_mostly")},
     }
 
 
@@ -124,12 +146,16 @@ def _error_count(member: Mapping[str, Any]) -> int:
 
 def _next(description: Description, members: Sequence[Mapping[str, Any]], mount: MountFacts) -> str:
     """The command to run when the array itself names none."""
-    again = f"orionctl unmount {mount.mountpoint}  and  orionctl mount {mount.spec} {mount.mountpoint}"
+    name = description.name
+    again = f"orionctl array stop {name}  and  orionctl array assemble {name}"
     absent = [member["name"] for member in members if member["state"] == "missing"]
+    if description.state in FAILED_STATES:
+        return f"see what happened with  orionctl events --mount {mount.mountpoint}  ; mend it, then  {again}"
     if absent:
         return f"bring {', '.join(absent)} back, then  {again}"
-    if description.state in FAILED_STATES or any(member["state"] == "failed" for member in members):
-        return f"see what happened with  orionctl events --mount {mount.mountpoint}  ; mend it, then  {again}"
+    retired = next((member["name"] for member in members if member["state"] in ("failed", "replaced")), "")
+    if retired:
+        return f"orionctl array remove {name} {retired}"
     if any(_error_count(member) for member in members):
-        return f"orionctl events --mount {mount.mountpoint}"
+        return f"orionctl events --mount {mount.mountpoint}  ; then  orionctl array clear {name}"
     return ""

@@ -11,9 +11,11 @@ from typing import Any
 from orionfs.units import format_duration, format_rate, format_size
 
 _COLORS = {"good": "32", "warn": "33", "bad": "31", "bold": "1"}
-_GOOD_STATES = frozenset({"clean", "active", "healthy"})
+_GOOD_STATES = frozenset({"clean", "active", "healthy", "spare", "idle"})
 _BAD_STATES = frozenset({"failed", "missing"})
 _BAR_CELLS = 20
+#: How many places of a scrub are listed; all of them are in ``orionctl array show``.
+_PLACES = 3
 
 
 def render(report: Mapping[str, Any], color: bool = False) -> str:
@@ -33,7 +35,8 @@ class _Paint:
         return f"\x1b[{_COLORS[how]}m{text}\x1b[0m" if self._color else text
 
     def state(self, state: str, width: int = 0) -> str:
-        how = "good" if state in _GOOD_STATES else "bad" if state in _BAD_STATES else "warn"
+        word = state.partition(",")[0]
+        how = "good" if word in _GOOD_STATES else "bad" if word in _BAD_STATES else "warn"
         return self(state, how) + " " * (width - len(state))
 
 
@@ -47,6 +50,8 @@ def _mount(mount: Mapping[str, Any], paint: _Paint) -> str:
         lines += ["", *_array(array, paint)]
     if not mount["arrays"]:
         lines += ["", "no arrays"]
+    if mount["spares"]:
+        lines += ["", *_spare_table(mount["spares"], paint)]
     return "\n".join(lines) + "\n"
 
 
@@ -59,34 +64,82 @@ def _array(array: Mapping[str, Any], paint: _Paint) -> list[str]:
             lines.append(f"  {key + ':':<8}{plain(array[key])}")
     if array["job"]:
         lines.append(f"  job:    {job_line(array['job'])}")
-    return lines + _member_table(array["members"], paint)
+    if array["jobs"]:
+        lines.append(f"  queue:  {', '.join(job_name(job) for job in array['jobs'])}")
+    if array["scrub"]:
+        lines += _scrub(array["scrub"])
+    return lines + (_member_table(array["members"], paint) if array["members"] else [])
 
 
 def _headline(array: Mapping[str, Any], paint: _Paint) -> str:
     state = array["state"]
-    facts = [array["level"], f"{format_size(array['size'])} usable"]
+    facts = [array["declared_level"] or array["level"], f"{format_size(array['size'])} usable"]
     if array["chunk"]:
         facts.append(f"chunk {format_size(array['chunk'])}")
     if array["layout"]:
         facts.append(array["layout"])
     if array["slots"]:
         facts.append(f"[{array['slots']}]")
+    if array["consistency"] in ("journal", "ppl"):
+        facts.append(array["consistency"])
+    if array["bitmap"]:
+        facts.append("bitmap")
     if array["read_only"]:
         facts.append("read-only")
     how = "good" if state in _GOOD_STATES else "bad" if state in _BAD_STATES else "warn"
     return f"array {paint(plain(array['name']), 'bold')}: {paint(state.upper(), how)}   {'  '.join(facts)}"
 
 
+def job_name(job: Mapping[str, Any]) -> str:
+    """What a job is called: ``check``, ``recovery of members/s0.img``."""
+    member = job.get("member")
+    return f"{job['kind']} of {plain(member)}" if member else str(job["kind"])
+
+
 def job_line(job: Mapping[str, Any]) -> str:
     """A job with its bar: ``resync  ━━━━━╸────  52.1%  1.1 GiB of 2 GiB  182 MiB/s  ETA 5s``."""
     done, total = job["done"], job["total"]
     share = min(done / total, 1.0) if total else 1.0
-    parts = [job["kind"], bar(share), f"{100 * share:.1f}%", f"{format_size(done)} of {format_size(total)}"]
-    if job.get("rate"):
+    parts = [job_name(job), bar(share), f"{100 * share:.1f}%", f"{format_size(done)} of {format_size(total)}"]
+    state = job.get("state", "running")
+    if state != "running":
+        parts.append(state)
+    elif job.get("rate"):
         parts.append(format_rate(job["rate"]))
     if job.get("eta_s") is not None:
         parts.append(f"ETA {format_duration(job['eta_s'])}")
+    if job.get("waiting"):
+        parts.append(plain(job["waiting"]))
     return "  ".join(parts)
+
+
+def scrub_line(scrub: Mapping[str, Any]) -> str:
+    """What a scrub has found: ``check done, 1 GiB of each member: 3 mismatches, 0 repaired``."""
+    ended = "done" if scrub["finished"] else "not finished"
+    found = [f"{scrub['mismatches']} mismatch{'' if scrub['mismatches'] == 1 else 'es'}"]
+    if scrub["mismatches"]:
+        found.append(f"{scrub['repaired']} repaired")
+    if scrub["by_rule"]:
+        found.append(f"{scrub['by_rule']} of them by the level's rule, as nobody can tell which side is right")
+    if scrub["unreadable"]:
+        found.append(f"{scrub['unreadable']} stripes could not be compared")
+    return f"{scrub['kind']} {ended}, {format_size(scrub['checked'])} of each member: {', '.join(found)}"
+
+
+def place_line(place: Mapping[str, Any]) -> str:
+    """One place that did not agree: ``4 KiB at 65536 of members/d2.img: repaired``."""
+    who = ", ".join(plain(member) for member in place["members"]) or "some member, nobody can tell which"
+    ended = (
+        ("repaired by the level's rule" if place["by_rule"] else "repaired") if place["repaired"] else "not repaired"
+    )
+    return f"{format_size(place['length'])} at {place['offset']} of {who}: {ended}"
+
+
+def _scrub(scrub: Mapping[str, Any]) -> list[str]:
+    lines = [f"  scrub:  {scrub_line(scrub)}"]
+    lines += [f"          {place_line(place)}" for place in scrub["places"][:_PLACES]]
+    rest = scrub["mismatches"] - len(scrub["places"][:_PLACES])
+    return [*lines, f"          and {rest} more"] if rest > 0 else lines
 
 
 def bar(share: float) -> str:
@@ -98,7 +151,7 @@ def bar(share: float) -> str:
 
 def _member_table(members: Sequence[Mapping[str, Any]], paint: _Paint) -> list[str]:
     rows = [
-        [plain(member["name"]), member["state"]]
+        [plain(member["name"]), _member_state(member)]
         + [_count(member[f"{error}_errors"]) for error in ("read", "write", "checksum")]
         + [plain(member["where"])]
         for member in members
@@ -109,6 +162,21 @@ def _member_table(members: Sequence[Mapping[str, Any]], paint: _Paint) -> list[s
     for name, state, read, write, checksum, where in rows:
         state = paint.state(state, state_width)
         lines.append(f"  {name:<{name_width}}  {state}  {read:>4} {write:>5} {checksum:>5}  {where}".rstrip())
+    return lines
+
+
+def _member_state(member: Mapping[str, Any]) -> str:
+    return f"{member['state']}, write-mostly" if member["write_mostly"] else str(member["state"])
+
+
+def _spare_table(spares: Sequence[Mapping[str, Any]], paint: _Paint) -> list[str]:
+    """The spares that no array holds, and for which they are."""
+    width = max([5, *(len(plain(spare["name"])) for spare in spares)])
+    lines = [f"{'SPARE':<{width}}  STATE        FOR"]
+    for spare in spares:
+        name, serves = plain(spare["name"]), plain(", ".join(spare["serves"])) or "no array"
+        why = f": {plain(spare['why'])}" if spare["why"] else ""
+        lines.append(f"{name:<{width}}  {paint.state(spare['state'], 11)}  {serves}{why}")
     return lines
 
 

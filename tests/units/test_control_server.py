@@ -18,8 +18,9 @@ from orionfs import errors
 from orionfs.clock import SystemClock
 from orionfs.control.audit import AuditLog
 from orionfs.control.client import ControlClient, error_of_kind
-from orionfs.control.schema import MAX_REQUEST, VERBS, Verb, parse_request
+from orionfs.control.schema import MAX_REQUEST, VERBS, parse_request
 from orionfs.control.server import MAX_CONNECTIONS, ControlServer, Peer
+from orionfs.control.verb import Verb
 from orionfs.environment import Environment
 from orionfs.errors import (
     ConfigError,

@@ -78,7 +78,7 @@ array vault: DEGRADED   raid5  3 GiB usable  chunk 64 KiB  left-symmetric  [UU_U
   why:    d2: there is no file /srv/store/members/d2.img
           redundancy is being proven
   effect: readable and writable; no redundancy left
-  next:   bring d2 back, then  orionctl unmount /mnt/o  and  orionctl mount /srv/store/orionfs.toml /mnt/o
+  next:   bring d2 back, then  orionctl array stop vault  and  orionctl array assemble vault
   job:    resync  ━━━━━━━━━━──────────  50.0%  512 MiB of 1 GiB  182 MiB/s  ETA 2s
   MEMBER       STATE     READ WRITE CKSUM  WHERE
   d0           active       0     0     0  /srv/store/members/d0.img
@@ -175,7 +175,7 @@ def test_devices_that_are_no_arrays_are_not_reported():
 def test_errors_that_nothing_else_explains_are_explained():
     vault = report_of(array(members=[member("d0", read_errors=1), member("d1", slot=1)]))["mounts"][0]["arrays"][0]
     assert vault["why"] == ["member d0 returned errors that the array could mend or refuse"]
-    assert vault["next"] == "orionctl events --mount /mnt/o"
+    assert vault["next"] == "orionctl events --mount /mnt/o  ; then  orionctl array clear vault"
 
 
 def test_the_arrays_own_advice_comes_first():
@@ -198,8 +198,8 @@ def test_an_array_as_a_member_is_named():
 NEXT_COMMANDS = re.compile(r"orionctl (\w+)")
 
 
-@pytest.mark.parametrize("state", ["clean", "degraded", "failed", "resyncing"])
-@pytest.mark.parametrize("member_state", ["active", "missing", "failed", "stale"])
+@pytest.mark.parametrize("state", ["clean", "degraded", "failed", "resyncing", "rebuilding"])
+@pytest.mark.parametrize("member_state", ["active", "missing", "failed", "stale", "replaced"])
 def test_every_command_that_is_advised_exists(state: str, member_state: str):
     from orionfs.tools.orionctl.main import COMMANDS
 
@@ -234,10 +234,144 @@ def test_a_counter_fits_its_column(number: int):
     assert number >= 10_000 or int(shown) == number
 
 
+# --- redundancy ------------------------------------------------------------------------------------------------------
+
+SCRUB = {
+    "kind": "check",
+    "finished": True,
+    "checked": GIB,
+    "mismatches": 5,
+    "repaired": 0,
+    "by_rule": 0,
+    "unreadable": 1,
+    "places": [
+        {"offset": 65536 * place, "length": 4096, "members": [f"d{place}"], "repaired": False, "by_rule": False}
+        for place in range(5)
+    ],
+}
+JOB = {
+    "kind": "recovery",
+    "state": "running",
+    "member": "s0",
+    "done": GIB // 4,
+    "total": GIB,
+    "rate": 64 * MIB,
+    "eta_s": 12.0,
+    "waiting": "",
+}
+WHOLE = array(
+    level="raid6",
+    state="rebuilding",
+    slots="UU_UU",
+    degraded=1,
+    consistency="journal",
+    bitmap={"chunk": 64 * MIB, "chunks": 16, "dirty_chunks": 3},
+    policies={"read_policy": "adaptive"},
+    job=JOB,
+    jobs=[{"kind": "check", "state": "queued", "member": "", "done": 0, "total": 0, "rate": 0, "eta_s": None}],
+    scrub=SCRUB,
+    spares=1,
+    members=[
+        member("d0"),
+        member("d1", slot=1),
+        member("s0", "rebuilding", slot=2),
+        member("d3", slot=3),
+        member("d4", slot=4),
+        member("s1", "spare", slot=-1),
+        member("d2", "failed", slot=2),
+    ],
+)
+FREE = [
+    {"name": "s8", "state": "idle", "serves": ["vault", "m"], "size": GIB, "why": ""},
+    {"name": "s9", "state": "unavailable", "serves": ["vault"], "size": 0, "why": "there is no file /srv/s9"},
+]
+
+WHOLE_TEXT = """\
+array vault: REBUILDING   raid6  3 GiB usable  chunk 64 KiB  left-symmetric  [UU_UU]  journal  bitmap
+  next:   orionctl array remove vault d2
+  job:    recovery of s0  ━━━━━───────────────  25.0%  256 MiB of 1 GiB  64 MiB/s  ETA 12s
+  queue:  check
+  scrub:  check done, 1 GiB of each member: 5 mismatches, 0 repaired, 1 stripes could not be compared
+          4 KiB at 0 of d0: not repaired
+          4 KiB at 65536 of d1: not repaired
+          4 KiB at 131072 of d2: not repaired
+          and 2 more
+  MEMBER  STATE     READ WRITE CKSUM  WHERE
+  d0      active       0     0     0  /srv/store/members/d0.img
+  d1      active       0     0     0  /srv/store/members/d1.img
+  s0      rebuilding     0     0     0  /srv/store/members/s0.img
+  d3      active       0     0     0  /srv/store/members/d3.img
+  d4      active       0     0     0  /srv/store/members/d4.img
+  s1      spare        0     0     0  /srv/store/members/s1.img
+  d2      failed       0     0     0  /srv/store/members/d2.img
+
+SPARE  STATE        FOR
+s8     idle         vault, m
+s9     unavailable  vault: there is no file /srv/s9
+"""
+
+
+def test_jobs_scrubs_and_spares_are_in_the_status():
+    text = status_text.render(build_report(MOUNT, [WHOLE], FREE))
+    shown = text.split("\n\n", 1)[1]
+    assert re.sub(r" {2,}", "  ", shown) == re.sub(r" {2,}", "  ", WHOLE_TEXT)
+    header, first = (line for line in shown.splitlines() if line.startswith(("  MEMBER", "  s0")))
+    assert first[header.index("READ") + 3] == "0"
+
+
+def test_what_the_configuration_calls_a_level_comes_first():
+    assert "CLEAN   raid50  3 GiB" in status_text.render(report_of(array(level="raid0", declared_level="raid50")))
+
+
+def test_a_stopped_array_is_neither_good_nor_bad():
+    stopped = Description(
+        "array", "vault", "stopped", Geometry(0), details={"level": "raid5", "why": ["it was stopped"]}
+    )
+    report = report_of(stopped)
+    assert report["mounts"][0]["state"] == "healthy"
+    text = status_text.render(report)
+    assert "array vault: STOPPED" in text
+    assert "MEMBER" not in text
+    assert "vault" not in mdstat.render(report)
+    assert 'state="stopped"} 1' in metrics.render(report)
+
+
+def test_a_member_that_is_read_last_is_marked():
+    slow = member("m1", slot=1)
+    slow = Description(**{**vars_of(slow), "details": {"slot": 1, "write_mostly": True}})
+    report = report_of(array(level="raid1", chunk=0, slots="UU", members=[member("m0"), slow]))
+    assert re.search(r"m1 +active, write-mostly", status_text.render(report))
+    assert "m1[1](W) m0[0]\n" in mdstat.render(report)
+
+
+def vars_of(description: Description) -> dict[str, Any]:
+    return {name: getattr(description, name) for name in Description.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ({"members": ["d1"], "repaired": True, "by_rule": False}, "4 KiB at 512 of d1: repaired"),
+        ({"members": ["d1"], "repaired": True, "by_rule": True}, "4 KiB at 512 of d1: repaired by the level's rule"),
+        ({"members": [], "repaired": False, "by_rule": False}, "of some member, nobody can tell which: not repaired"),
+    ],
+)
+def test_a_place_says_whose_fault_it_was(place: dict[str, Any], text: str):
+    assert text in status_text.place_line({"offset": 512, "length": 4096, **place})
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "waiting"])
+def test_a_job_says_whether_it_runs(state: str):
+    line = status_text.job_line({**JOB, "state": state, "waiting": "no space"})
+    assert ("64 MiB/s" in line) == (state == "running")
+    assert state == "running" or state in line
+    assert line.endswith("no space")
+
+
 # --- mdstat ----------------------------------------------------------------------------------------------------------
 
 MDSTAT = """\
-Personalities : [linear] [raid0] [raid1] [raid5]
+Personalities : [linear] [raid0] [raid1] [raid6] [raid5] [raid4] [raid10]
 vault : active raid5 a-long-name[3] d1[1] d0[0]
       3145728 blocks super 1.2 level 5, 64k chunk, algorithm 2 [4/3] [UU_U]
       [==========>..........]  resync = 50.0% (524288/1048576) finish=0.0min speed=186368K/sec
@@ -252,6 +386,54 @@ unused devices: <none>
 def test_mdstat_looks_like_the_kernels():
     fast = array("fast", level="raid0", layout="original", slots="U", read_only=True, members=[member("x")])
     assert mdstat.render(report_of(DEGRADED, fast)) == MDSTAT
+
+
+WHOLE_MDSTAT = """\
+vault : active raid6 d2[6](F) s1[5](S) d4[4] d3[3] s0[2] d1[1] d0[0]
+      3145728 blocks super 1.2 level 6, 64k chunk, algorithm 2 [5/4] [UU_UU]
+      [=====>...............]  recovery = 25.0% (262144/1048576) finish=0.2min speed=65536K/sec
+      check=DELAYED
+      bitmap: 1/1 pages [4KB], 65536KB chunk
+
+unused devices: s8
+"""
+
+
+def test_mdstat_has_spares_jobs_and_the_bitmap():
+    assert mdstat.render(build_report(MOUNT, [WHOLE], FREE)).split("\n", 1)[1] == WHOLE_MDSTAT
+
+
+@pytest.mark.parametrize(
+    ("level", "layout", "shape"),
+    [
+        ("raid4", "", "level 4, 64k chunk, algorithm 0 [4/4] [UUUU]"),
+        ("raid6", "ddf-N-continue", "level 6, 64k chunk, algorithm 10 [4/4] [UUUU]"),
+        ("raid10", "near-2", "64K chunks 2 near-copies [4/4] [UUUU]"),
+        ("raid10", "far-3", "64K chunks 3 far-copies [4/4] [UUUU]"),
+        ("raid10", "offset-2", "64K chunks 2 offset-copies [4/4] [UUUU]"),
+    ],
+)
+def test_mdstat_tells_the_geometry_as_the_kernel_does(level: str, layout: str, shape: str):
+    assert f"super 1.2 {shape}\n" in mdstat.render(report_of(array(level=level, layout=layout)))
+
+
+@pytest.mark.parametrize(
+    ("job", "line"),
+    [
+        ({"kind": "check"}, "]  check = 25.0% ("),
+        ({"kind": "repair"}, "]  resync = 25.0% ("),
+        ({"kind": "replacement", "done": GIB}, "]  recovery =100.0% ("),
+        ({"kind": "resync", "done": GIB // 100}, "]  resync =  1.0% ("),
+        ({"state": "paused"}, "      recovery=PENDING\n"),
+    ],
+)
+def test_mdstat_calls_jobs_as_the_kernel_does(job: dict[str, Any], line: str):
+    assert line in mdstat.render(report_of(array(job={**JOB, **job})))
+
+
+def test_mdstat_shows_a_replacement_in_the_slot_of_the_member_that_it_copies():
+    members = [member("d0"), member("d1", slot=1), member("new", "replacing", slot=1)]
+    assert "new[2](R) d1[1] d0[0]" in mdstat.render(report_of(array(members=members)))
 
 
 def test_mdstat_shows_a_failed_array_as_inactive_and_marks_failed_members():
@@ -281,6 +463,24 @@ def test_metrics_are_prometheus_text_with_each_family_once():
     assert 'orionfs_member_active{mountpoint="/mnt/o",array="vault",member="d2"} 0' in lines
     assert 'orionfs_job_done_bytes{mountpoint="/mnt/o",array="vault",job="resync"} 536870912' in lines
     assert 'orionfs_event_loop_lag_seconds{mountpoint="/mnt/o"} 0.0025' in lines
+
+
+def test_metrics_of_redundancy():
+    lines = metrics.render(build_report(MOUNT, [WHOLE], FREE)).splitlines()
+    mount = 'mountpoint="/mnt/o"'
+    for line in (
+        f'orionfs_array_state{{{mount},array="vault",state="rebuilding"}} 1',
+        f'orionfs_array_spares{{{mount},array="vault"}} 1',
+        f"orionfs_shared_spares{{{mount}}} 1",
+        f'orionfs_scrub_mismatches{{{mount},array="vault",scrub="check"}} 5',
+        f'orionfs_scrub_unreadable{{{mount},array="vault",scrub="check"}} 1',
+        f'orionfs_bitmap_dirty_chunks{{{mount},array="vault"}} 3',
+        f'orionfs_jobs_queued{{{mount},array="vault"}} 1',
+        f'orionfs_job_done_bytes{{{mount},array="vault",job="recovery"}} {GIB // 4}',
+        f'orionfs_member_state{{{mount},array="vault",member="s0",state="rebuilding"}} 1',
+    ):
+        assert line in lines, line
+    assert all(LINE.fullmatch(line) for line in lines)
 
 
 def test_counters_are_called_total_and_are_counters():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 from orionfs.clock import SystemClock
+from orionfs.control.array_schema import ARRAY_VERBS
 from orionfs.control.runtime import register, unregister
 from orionfs.control.server import ControlServer
 from orionfs.control.verbs import Answers
@@ -36,6 +38,10 @@ class Daemon:
         self.spec = mountpoint.parent / f"{mountpoint.name}.toml"
         self.events = EventLog(SystemClock())
         self.events.emit("mount.ready", str(mountpoint), "it is mounted")
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        #: Further details of every array, by name.
+        self.details: dict[str, Any] = {}
+        self.spares: list[dict[str, Any]] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._ready = threading.Event()
@@ -58,24 +64,33 @@ class Daemon:
             await trio.lowlevel.checkpoint()
 
         self._token = trio.lowlevel.current_trio_token()
-        answers = Answers(report=self.report, events=self.events, config_text="# as mounted\n")
-        server = ControlServer(self.registration.socket, answers.verbs(), audit=no_audit, clock=SystemClock())
+        answers = Answers(report=self.report, events=self.events, config_text=lambda: "# as mounted\n")
+        asked = {verb.name: partial(self.carry_out, verb.name) for verb in ARRAY_VERBS}
+        verbs = {**asked, **answers.verbs()}
+        server = ControlServer(self.registration.socket, verbs, audit=no_audit, clock=SystemClock())
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.run)
                 self._ready.set()
+
+    async def carry_out(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Every verb that changes something is only noted here."""
+        await trio.lowlevel.checkpoint()
+        self.asked.append((verb, arguments))
+        answer = {"schema": f"orionfs.{verb}/1", "array": arguments.get("array", ""), "done": [f"{verb} done"]}
+        return {**answer, "next": "orionctl status"}
 
     def report(self) -> dict[str, Any]:
         facts = MountFacts(
             mountpoint=self.mountpoint, spec=self.spec, pid=os.getpid(), version="0.1.0", started_ns=0, now_ns=10**9
         )
         members = [Description("member", f"d{slot}", "active", Geometry(8 * MIB), f"/srv/d{slot}") for slot in range(2)]
-        details = {"level": "raid1", "slots": "UU", "read_only": False}
+        details = {"level": "raid1", "slots": "UU", "read_only": False, **self.details}
         described = [
             Description("array", name, state, Geometry(7 * MIB), "", tuple(members), {}, details)
             for name, state in self.arrays.items()
         ]
-        return build_report(facts, described)
+        return build_report(facts, described, self.spares)
 
 
 @pytest.fixture

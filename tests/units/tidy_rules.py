@@ -27,7 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("attributes",),
     ("exposed",),
-    ("opening", "watch"),
+    ("opening", "watch", "configuration"),
     ("spares",),
     ("rejoining",),
     ("manager", "initialize"),

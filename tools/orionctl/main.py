@@ -12,10 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
 
 from orionfs.errors import OrionError, UsageError
 from orionfs.tools.orionctl.output import Output
+from orionfs.tools.orionctl.parsing import Parser, add_common
 
 #: Every command: its module in this package, and one line of help.  Each module has ``add_arguments`` and ``run``.
 COMMANDS: dict[str, str] = {
@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "status": "what state everything is in, why, and what to do next",
     "list": "the objects of every mount",
     "show": "one object in full",
+    "array": "make, stop and start arrays; change their members; check and repair them",
+    "spare": "the spares that several arrays share",
     "attach": "make a loop device of an object",
     "detach": "take a loop device away",
     "events": "what happened",
@@ -37,21 +39,6 @@ _EPILOG = """\
 exit status: 0 healthy, 1 degraded or rebuilding, 2 usage or configuration, 3 not found, 4 data errors,
 5 refused, 6 no daemon, 7 permission, 8 I/O
 """
-
-
-def _plain(prog: str) -> argparse.HelpFormatter:
-    """Text as it is written; of a fixed width, because asking the terminal for its own costs a slow import."""
-    return argparse.RawDescriptionHelpFormatter(prog, width=100)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that reports a mistake as the one sentence that every other error is."""
-
-    def __init__(self, prog: str, description: str | None, epilog: str | None) -> None:
-        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_plain, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see {self.prog} --help")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +62,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 def dispatch(words: Sequence[str], output: Output) -> int:
     """Find the command in *words*, parse the rest with its parser, run it."""
     top = Parser("orionctl", _overview(), _EPILOG)
-    _add_common(top)
+    add_common(top)
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     common = top.parse_args(words)
@@ -92,7 +79,7 @@ def dispatch(words: Sequence[str], output: Output) -> int:
     parser = command_parser(common.command, module)
     arguments = parser.parse_args(common.rest)
     for name in ("json", "mount"):  # both places are fine: orionctl --json status, orionctl status --json
-        if not getattr(arguments, name):
+        if not getattr(arguments, name, None):
             setattr(arguments, name, getattr(common, name))
     output.json = arguments.json
     status: int = module.run(arguments, output)
@@ -108,14 +95,8 @@ def command_parser(command: str, module: ModuleType) -> Parser:
     """The parser of *command*, common options included."""
     parser = Parser(f"orionctl {command}", module.__doc__, getattr(module, "EPILOG", None))
     module.add_arguments(parser)
-    _add_common(parser)
+    add_common(parser)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("for every command")
-    group.add_argument("--json", action="store_true", help="print one JSON object with a schema version")
-    group.add_argument("-m", "--mount", metavar="DIR", help="which mount, if there are several")
 
 
 def _overview() -> str:

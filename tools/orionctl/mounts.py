@@ -10,6 +10,9 @@ from orionfs.control.client import ControlClient
 from orionfs.control.runtime import Registration, find, living_mounts
 from orionfs.errors import NoDaemon, NotFound, UsageError
 
+#: A whole device may have to be read before it is made a member.
+_PATIENCE_S = 24 * 3600.0
+
 
 def chosen_mount(arguments: argparse.Namespace, target: str | None = None) -> Registration:
     """The mount that ``--mount`` names, else the one of *target* (a mount point, a configuration, an array).
@@ -43,6 +46,12 @@ def mount_of_object(arguments: argparse.Namespace, name: str) -> tuple[Registrat
 def ask(mount: Registration, verb: str, **arguments: Any) -> Any:
     """One question to the daemon of *mount*."""
     with ControlClient.to(mount) as client:
+        return client.call(verb, **arguments)
+
+
+def ask_patiently(mount: Registration, verb: str, **arguments: Any) -> Any:
+    """One request to the daemon of *mount* that may take as long as its members take to read."""
+    with ControlClient.to(mount, timeout_s=_PATIENCE_S) as client:
         return client.call(verb, **arguments)
 
 

@@ -11,6 +11,10 @@ from orionfs.tools.orionctl.mounts import ask, mount_of_object
 from orionfs.tools.orionctl.output import Output
 from orionfs.units import format_size
 
+_SIZES = frozenset(
+    {"size", "chunk", "done", "total", "rate", "checked", "stripe_cache", "rebuild_floor", "rebuild_ceiling"}
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("object", metavar="OBJ", help="an array, or the path of its file")
@@ -26,8 +30,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """*values* as ``key: value`` lines; tables and lists of tables are indented below their key."""
-    width = max((len(key) for key in values), default=0) + 1
-    for key, value in values.items():
+    shown = {key: value for key, value in values.items() if value not in (None, "", [])}
+    width = max((len(key) for key, value in shown.items() if not isinstance(value, dict)), default=0) + 1
+    for key, value in shown.items():
         if isinstance(value, dict):
             if value:
                 yield f"{indent}{key}:"
@@ -36,7 +41,7 @@ def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             for position, entry in enumerate(value):
                 yield f"{indent}{key}[{position}]:"
                 yield from _lines(entry, indent + "  ")
-        elif value not in (None, "", []):
+        else:
             yield f"{indent}{key + ':':<{width}} {_text(key, value)}"
 
 
@@ -45,6 +50,6 @@ def _text(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(plain(entry) for entry in value)
-    if isinstance(value, int) and key in ("size", "chunk", "done", "total"):
+    if isinstance(value, int) and key in _SIZES:
         return f"{value} ({format_size(value)})"
     return plain(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orionfs.array.single import Single
 from orionfs.errors import MediaError, NoSpace, ReadOnly
+from orionfs.layers.single import Single
 from orionfs.testing.conformance import check_device
 from orionfs.testing.faulty import FaultyDevice
 from orionfs.testing.ram import RamDevice
