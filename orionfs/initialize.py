@@ -6,7 +6,7 @@ an earlier attempt was cut off before there was an array.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -23,6 +23,7 @@ from orionfs.backends.create import create_file
 from orionfs.backends.opening import CutShort
 from orionfs.config.aliases import refuse_aliases
 from orionfs.config.graph import opening_order
+from orionfs.config.levels import redundant
 from orionfs.config.spec import DEFAULT_CHUNK, JBOD, MISSING, ArraySpec, Spec
 from orionfs.device import StorageDevice
 from orionfs.environment import Environment
@@ -188,14 +189,16 @@ class _Initialization:
 
     async def _make_array(self, array: ArraySpec, *, redo: bool) -> None:
         options = OpenOptions(direct=array.direct)
+        # Spares of several groups stay blank until one of them takes them.
+        labels = [*array.members, *(() if self._spec.parts(array.name) else array.spares)]
         async with AsyncExitStack() as stack:
-            devices = [await stack.enter_async_context(self._device(member, options)) for member in array.members]
-            for member, device in zip(array.members, devices, strict=True):
-                if await self._examine(array, member, device) == "member" and not redo:
-                    raise Refused(f"array {array.name}: {member} became part of an array meanwhile")
+            devices = [await stack.enter_async_context(self._device(label, options)) for label in labels]
+            for label, device in zip(labels, devices, strict=True):
+                if await self._examine(array, label, device) == "member" and not redo:
+                    raise Refused(f"array {array.name}: {label} belongs to an array", hint="name another device")
             await create_array(
                 devices,
-                spec=_md_spec(array),
+                spec=_md_spec(array, labels),
                 environment=self._environment,
                 freshly_made=not redo,
                 replace=redo,
@@ -260,11 +263,18 @@ async def _close(device: StorageDevice) -> None:
         await device.aclose()
 
 
-def _md_spec(array: ArraySpec) -> MdSpec:
+def _md_spec(array: ArraySpec, labels: Sequence[str]) -> MdSpec:
+    """What the superblocks of the new *array* are to say; *labels* are its members and then its spares."""
     level = LEVELS[array.level]
+    consistency = array.consistency or ("journal" if level.has_parity else "resync")
+    bitmap = redundant(array.level) and consistency != "ppl" if array.bitmap is None else array.bitmap
     return MdSpec(
         level=level.md_level,
         name=array.name,
         layout=level.layouts[array.layout] if array.layout is not None else None,
         chunksize=(array.chunk or DEFAULT_CHUNK) // SECTOR if level.chunked else 0,
+        bitmap=bitmap,
+        consistency=consistency,
+        spares=len(labels) - len(array.members),
+        write_mostly=[labels.index(label) for label in array.write_mostly if label in labels],
     )

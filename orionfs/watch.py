@@ -93,7 +93,7 @@ class Watch:
                 found = await worker.run(self._look, one.path)
                 if found is None:
                     tried = None
-                elif found == before and found != tried and self._is_absent(one):
+                elif found == before and _differs(found, tried, one) and self._is_absent(one):
                     # Twice the same: nobody is just copying it into place.
                     tried = found
                     if await self._offer(one):
@@ -105,3 +105,10 @@ class Watch:
 
     def _is_absent(self, one: Absent) -> bool:
         return any((each.owner, each.label) == (one.owner, one.label) for each in self._absent())
+
+
+def _differs(found: Identity, tried: Identity | None, one: Absent) -> bool:
+    """Whether *found* is worth a try after *tried* was not.  Being written makes no other device of what has failed."""
+    if tried is None:
+        return True
+    return found[:2] != tried[:2] if one.failed else found != tried

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,7 +49,7 @@ def check_members(spec: Spec) -> list[Finding]:
 
 def _check_array(spec: Spec, array: ArraySpec) -> list[Finding]:
     findings: list[Finding] = []
-    missing: list[tuple[int, Path]] = []
+    missing: dict[int, Path] = {}
     for position, member in array.present:
         path = None if spec.array(member) is not None else path_of(member, spec.folder)
         if path is None:
@@ -57,7 +58,7 @@ def _check_array(spec: Spec, array: ArraySpec) -> list[Finding]:
         try:
             _check_path(path, read_only=array.read_only or spec.mount.read_only)
         except NotFound:
-            missing.append((line, path))
+            missing[position] = path
         except OrionError as error:
             findings.append(Finding("problem", line, error))
     return findings + _missing(array, missing)
@@ -110,23 +111,34 @@ def _check_size(path: Path, size: int, noun: str) -> None:
         raise ConfigError(message, hint="was it cut short?")
 
 
-def _missing(array: ArraySpec, missing: list[tuple[int, Path]]) -> list[Finding]:
-    """A file that is not there is a warning if ``orionctl init`` would make it or the array can do without it."""
-    level = LEVELS.get(array.level)
-    declared_empty = array.members.count(MISSING)
-    tolerated = (level.tolerates(len(array.members)) if level is not None else 0) - declared_empty
+def _missing(array: ArraySpec, missing: dict[int, Path]) -> list[Finding]:
+    """A file that is not there is a warning if ``orionctl init`` would make it or the array can do without it.
+
+    *missing* are the paths by slot.
+    """
     to_be_made = array.member_size is not None and len(missing) == len(array.members)
+    starts = _survives(array, missing)
     found = []
-    for line, path in missing:
+    for slot, path in missing.items():
         if to_be_made:
             error = NotFound(f"member {path} does not exist yet", hint="orionctl init makes it")
-        elif len(missing) <= tolerated:
+        elif starts:
             error = NotFound(f"member {path} does not exist", hint=f"{array.name} would start degraded")
         else:
             error = NotFound(f"member {path} does not exist", hint=f"{array.name} cannot start without it")
-        severity: Severity = "warning" if to_be_made or len(missing) <= tolerated else "problem"
-        found.append(Finding(severity, line, error))
+        severity: Severity = "warning" if to_be_made or starts else "problem"
+        found.append(Finding(severity, array.line_of_member(slot), error))
     return found
+
+
+def _survives(array: ArraySpec, missing: Collection[int]) -> bool:
+    """Whether *array* starts without the members in the slots *missing*, if it is in the order of the configuration."""
+    level = LEVELS.get(array.level)
+    if level is None:
+        return not missing
+    layout = level.layouts[array.layout or level.default_layout]
+    gone = {*missing, *(slot for slot, member in enumerate(array.members) if member == MISSING)}
+    return level.survives(layout, len(array.members), gone)
 
 
 _KINDS = {

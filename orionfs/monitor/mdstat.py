@@ -95,9 +95,9 @@ def _shape(array: Mapping[str, Any]) -> str:
 
 
 def _copies(layout: str) -> str:
-    """``near-2`` as ``2 near-copies``."""
-    noun, _, count = layout.partition("-")
-    return f"{count} {noun}-copies" if count.isdigit() else "2 near-copies"
+    """``n2`` as ``2 near-copies``."""
+    noun = {"n": "near", "f": "far", "o": "offset"}.get(layout[:1], "near")
+    return f"{layout[1:] or 2} {noun}-copies"
 
 
 def _bitmap(bitmap: Mapping[str, Any]) -> str:

@@ -408,9 +408,9 @@ def test_mdstat_has_spares_jobs_and_the_bitmap():
     [
         ("raid4", "", "level 4, 64k chunk, algorithm 0 [4/4] [UUUU]"),
         ("raid6", "ddf-N-continue", "level 6, 64k chunk, algorithm 10 [4/4] [UUUU]"),
-        ("raid10", "near-2", "64K chunks 2 near-copies [4/4] [UUUU]"),
-        ("raid10", "far-3", "64K chunks 3 far-copies [4/4] [UUUU]"),
-        ("raid10", "offset-2", "64K chunks 2 offset-copies [4/4] [UUUU]"),
+        ("raid10", "n2", "64K chunks 2 near-copies [4/4] [UUUU]"),
+        ("raid10", "f3", "64K chunks 3 far-copies [4/4] [UUUU]"),
+        ("raid10", "o2", "64K chunks 2 offset-copies [4/4] [UUUU]"),
     ],
 )
 def test_mdstat_tells_the_geometry_as_the_kernel_does(level: str, layout: str, shape: str):

@@ -91,6 +91,9 @@ async def test_the_file_that_has_failed_is_no_news(begun, autojump_clock):
     stage = await begun(Stage(failed=True))
     await trio.sleep(30)
     assert stage.offers == []
+    stage.there = (*FILE[:2], FILE[2], FILE[3] + 1)  # written to, by us or others
+    await trio.sleep(30)
+    assert stage.offers == []
     stage.there = OTHER
     await trio.sleep(5)
     assert len(stage.offers) == 1
