@@ -102,7 +102,7 @@ class Array(Bookkeeping, StorageDevice):
         self._step = 1 if all(member.active for member in self._members) else 2
         self._unrecorded = False
         self._unsettled = unsettled  # the superblocks are not clean, or not all alike
-        self._log_started = False
+        self._log_started = self._log_late = False
         self._failed = ""
         self._closed = False
         self._dirtied = trio.Event()
@@ -130,9 +130,13 @@ class Array(Bookkeeping, StorageDevice):
             atomic_write=min([member.present.geometry.atomic_write for member in self._members if member.device]),
         )
 
-    def use_log(self, log: Log, *, witnessed: bool) -> None:
-        """From now on stripes are written through *log*; *witnessed* if it has to know of superblock updates."""
+    def use_log(self, log: Log, *, witnessed: bool, late: bool = False) -> None:
+        """From now on stripes are written through *log*.
+
+        *witnessed* if it has to know of superblock updates, *late* if it may start only after the first of them.
+        """
         self.log = self._engine.log = log
+        self._log_late = late
         if witnessed:
             self._superblocks.witness = log  # type: ignore[assignment] # a journal is both
 
@@ -360,17 +364,21 @@ class Array(Bookkeeping, StorageDevice):
 
     async def _tidy(self) -> None:
         assert self.bitmap is not None
-        allowed = all(member.active for member in self._members) and not self._engine.sync.needed
-        if not allowed or not self.bitmap.untidy:
+        if not self._may_tidy() or not self.bitmap.untidy:
             return
         try:
             snapshot = self.bitmap.snapshot()
             await self.drain()
             await self.flush()
+            if not self._may_tidy():
+                return  # somebody left before he had everything
             for member, error in await self.bitmap.tidy(snapshot):
                 await self.member_failed(member, error)
         except OrionError as error:
             self._emit("bitmap.not-tidied", error.message, severity="warning")
+
+    def _may_tidy(self) -> bool:
+        return all(member.active for member in self._members) and not self._engine.sync.needed
 
     async def aclose(self) -> None:
         if self._closed:
@@ -399,10 +407,11 @@ class Array(Bookkeeping, StorageDevice):
             await self._forget_bits()
             if self._unsettled and self._mark is Mark.CLEAN:
                 # It was left dirty, nothing was left to prove, and it is closed before anybody could say so.
-                await self._start_log()
+                await self._start_log(recorded=False)
                 async with self._superblock_lock:
                     await self._write_superblocks(0)
                     self._mark = Mark.DIRTY
+                await self._start_log(recorded=True)
             await self._mark_clean()
         elif self._mark is Mark.DIRTY and self._engine.can_sync:
             await self.drain()

@@ -47,10 +47,15 @@ class Bookkeeping(Administration):
     _read_only: bool
     _corrected: dict[int, list[float]]
     _log_started: bool
+    _log_late: bool
 
-    async def _start_log(self) -> None:
-        """Before the first change of anything, have the log finish what it has found."""
-        if self.log is None or self._log_started:
+    async def _start_log(self, *, recorded: bool) -> None:
+        """Before the first change of anything, have the log finish what it has found.
+
+        One that comes late does that when the superblocks say who is missing (*recorded*): until then a member may
+        come back for whom there is something in it.
+        """
+        if self.log is None or self._log_started or (self._log_late and not recorded):
             return
         self._log_started = True  # what the log does now may come back here
         try:
@@ -93,13 +98,14 @@ class Bookkeeping(Administration):
     async def _mark_dirty(self) -> None:
         """Before a write: make every member say that redundancy may be behind, durably."""
         with trio.CancelScope(shield=True):
-            await self._start_log()
+            await self._start_log(recorded=False)
             async with self._superblock_lock:
                 if self._mark is Mark.DIRTY:
                     return
                 self.check_changeable()
                 await self._write_superblocks(0)
                 self._mark = Mark.DIRTY
+            await self._start_log(recorded=True)
         self._dirtied.set()
 
     async def _mark_clean(self) -> None:
@@ -152,9 +158,10 @@ class Bookkeeping(Administration):
     async def record(self) -> None:
         """Write the superblocks anew: who is a member, and how far those are that are being filled, has changed."""
         with trio.CancelScope(shield=True):
-            await self._start_log()
+            await self._start_log(recorded=False)
             async with self._superblock_lock:
                 await self._record()
+            await self._start_log(recorded=True)
 
     async def _record(self) -> None:
         dirty = (self._mark is not Mark.CLEAN and self.engine.redundant) or self.engine.sync.needed

@@ -127,7 +127,7 @@ class Logs:
             for member, error in replayed.failures:
                 await array.member_failed(member, error)
             self.notices.append(f"its partial parity log was replayed: {replayed.entries} entries")
-        array.use_log(log, witnessed=False)
+        array.use_log(log, witnessed=False, late=verdict.dirty)
 
 
 async def examine_logs(members: Sequence[Present], *, consistency: Consistency, force: bool) -> Logs:

@@ -96,7 +96,9 @@ class _Group:
 class PartialParityLog:
     """The PPL of a running RAID 5.  Satisfies :class:`~orionfs.array.log.Log`.
 
-    Order of life: :meth:`load`, then, if the array is dirty, :meth:`replay`, then :meth:`start`.
+    Order of life: :meth:`load`, then :meth:`start`.  If the array is dirty, :meth:`replay` comes between them, and
+    :meth:`start` only after the superblocks say who is missing: an entry for a member that may still come back must not
+    be ended.
     """
 
     noun = "ppl"
@@ -122,7 +124,7 @@ class PartialParityLog:
         self._sync = sync
         self._areas: dict[int, PplArea] = {}
         self._generation = 0
-        self._started = False
+        self._starting = self._started = False
         self._preparing = trio.Lock()
         #: Held by the group in flight, and by whoever else writes records.
         self._turn = trio.Semaphore(1, max_value=1)
@@ -160,18 +162,16 @@ class PartialParityLog:
         return notices
 
     async def replay(self) -> Replayed:
-        """Make the parity of what was being written agree with the data, durably.  For an array that is dirty.
-
-        Raises IntegrityError if an entry says what cannot be.
-        """
+        """Make the parity of what was being written agree with the data, durably.  For an array that is dirty."""
         return await replay(list(self._areas.values()), self._members, self._layout)
 
     async def start(self) -> None:
-        """End what the logs say, and make one where there is none.  Before the first write, also of superblocks.
+        """End what the logs say, and make one where there is none, for members that have come since too.
 
         What was to be replayed has been, or was decided against; the engine's ``sync`` says what is left to prove.
         Raises IntegrityError if the superblocks leave no place for a log.
         """
+        self._starting = True
         async with self._preparing:
             extra = self._extra()
             failures = []
@@ -211,7 +211,8 @@ class PartialParityLog:
 
     async def member_changed(self) -> None:
         """A member has come or gone: whoever is new gets an empty log, before anything is written to it."""
-        await self.start()
+        if self._started:
+            await self.start()
 
     async def run(self) -> None:
         """There is nothing to do in the background."""
@@ -369,6 +370,8 @@ class PartialParityLog:
     async def settle(self, first: int, end: int) -> None:
         """Part of :class:`~orionfs.array.engine.StripeLog`: a cut from now on makes a reader resync the array."""
         if not self._started:
+            if not self._starting:
+                return  # so early somebody only mends what could not be read, which changes nothing
             await self.start()
         self._settles += 1
         self._remember(first, end)
@@ -411,6 +414,9 @@ class PartialParityLog:
 
         What is being written meanwhile is another matter.  Raises if a member failed and the array is lost, or NoSpace.
         """
+        if not self._started:
+            await self._fail(await self.flush())
+            return
         await self._turn.acquire()
         try:
             with trio.CancelScope(shield=True):
