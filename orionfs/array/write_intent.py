@@ -166,6 +166,8 @@ class WriteIntent:
         #: Sectors of the stored bitmap that say something else in memory, or might.
         self._unwritten = set(range(-(-bitmap.length() // SECTOR)))
         self._lock = trio.Lock()
+        #: The event count at the last snapshot.
+        self._counted = bitmap.events_cleared
 
     # --- writers ---------------------------------------------------------------------------------------------------
 
@@ -233,6 +235,7 @@ class WriteIntent:
 
     def snapshot(self) -> frozenset[int]:
         """The chunks that nobody has written to since the last snapshot, for :meth:`tidy`."""
+        self._counted = self._bitmap.events
         idle = frozenset(chunk for chunk in self._bitmap.dirty_chunks() if chunk not in self._recent)
         self._recent = {chunk: writes for chunk, writes in self._recent.items() if writes}
         return idle
@@ -245,9 +248,10 @@ class WriteIntent:
         """
         async with self._lock:
             bitmap = self._bitmap
-            if bitmap.events_cleared < bitmap.events:
+            if bitmap.events_cleared < self._counted:
                 # Whoever left before this count is not covered any more, and that must be known before a bit goes.
-                bitmap.events_cleared = bitmap.events
+                # Whoever leaves while this is under way has all that was written before the snapshot, durably.
+                bitmap.events_cleared = self._counted
                 self._unwritten.add(0)
                 if bitmap.length() > SECTOR:
                     failures = await self._write_out()

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from orionfs.array.creation import MdSpec, create_array
 from orionfs.array.levels import LEVELS
 from orionfs.array.superblock import OFFSET, ROLE_FAULTY, ROLE_SPARE, SIZE, Superblock
 from orionfs.errors import MediaError, NotFound, Refused
 from orionfs.testing.faulty import FaultyDevice
 from orionfs.testing.ram import RamDevice
 from orionfs.units import KIB, MIB
-from tests.arrays.kit import Events, format_members, make, ram_members, read, reopened, running, start
+from tests.arrays.kit import ENVIRONMENT, Events, format_members, make, ram_members, read, reopened, running, start
 
 LEVELS_WITH_SPARES = [
     (level, members)
@@ -175,7 +176,9 @@ async def test_a_rebuild_goes_on_where_it_was_after_a_restart(level, members, co
 
 @pytest.mark.parametrize("consistency", ["journal", "resync"])
 @pytest.mark.parametrize(("level", "members"), LEVELS_WITH_SPARES)
-async def test_a_target_that_fails_is_given_up_and_the_next_spare_takes_over(level, members, consistency, autojump_clock):
+async def test_a_target_that_fails_is_given_up_and_the_next_spare_takes_over(
+    level, members, consistency, autojump_clock
+):
     array, _faulty, ram = await make(level, members, consistency=consistency, size=SIZE_OF_MEMBER)
     bad, good = FaultyDevice(spare_device("bad")), spare_device("good")
     async with running(array):
@@ -298,3 +301,26 @@ async def test_a_member_that_failed_and_returns_is_stale_until_it_is_filled(auto
         await writer.check()
     for device in devices:
         assert bytes(device.data[MIB : MIB + len(writer.expected)]) == bytes(writer.expected)
+
+
+async def test_a_member_that_fails_while_bits_are_cleared_is_still_covered(autojump_clock):
+    """What was cleared was durable on it; what is written from then on has its bit."""
+    devices = ram_members([SIZE_OF_MEMBER] * 3)
+    spec = MdSpec(level=5, name="test", layout=2, chunksize=8, bitmap=True)
+    await create_array(devices, spec=spec, environment=ENVIRONMENT, freshly_made=True)
+    events = Events()
+    array = await start([FaultyDevice(device) for device in devices], events=events)
+    async with running(array):
+        writer = Writer(array)
+        await writer.fill()
+        await array.flush()
+        array.bitmap.snapshot()
+        snapshot = array.bitmap.snapshot()
+        await array.fail("d1")
+        assert await array.bitmap.tidy(snapshot) == []
+        await writer.write_once()
+        await array.readd("d1")
+        await until(lambda: array.roster.slots[1].active)
+        await writer.check()
+    assert any("by the bitmap" in message for _kind, message in events.seen)
+    await check_every_survivor("raid5", devices, writer.expected)
