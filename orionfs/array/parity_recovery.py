@@ -16,6 +16,7 @@ from orionfs.array.stripe import solve, sources
 from orionfs.array.transfer import Transfer, join, plan, read_all, write_all
 from orionfs.buffers import POOL, Buffer, window
 from orionfs.errors import IntegrityError, MediaError, NoSpace, OrionError
+from orionfs.kernels.parity import xor
 from orionfs.rangelock import RangeLock
 
 
@@ -57,10 +58,15 @@ class ParityReader(Engine):
     # --- reads -----------------------------------------------------------------------------------------------------
 
     async def read(self, offset: int, buffers: Sequence[Buffer], length: int) -> None:
+        members = self.members
+        if not self._whole and len(buffers) == 1:
+            slot, where, run = self.layout.locate(offset)
+            lost = length <= run and where + length > members[slot].valid
+            if lost and await self._read_one(slot, where, memoryview(buffers[0])):
+                return
         pieces: Iterable[Piece] = self.layout.pieces(offset, length)
         if not self._whole:
             pieces = list(pieces)
-            members = self.members
             if any(piece.offset + piece.length > members[piece.slot].valid for piece in pieces):
                 await self._read_degraded(pieces, buffers)
                 return
@@ -76,6 +82,36 @@ class ParityReader(Engine):
             await self._restore(transfer, error)
         finally:
             self._lock.release(first, end)
+
+    async def _read_one(self, slot: int, offset: int, view: memoryview) -> bool:
+        """Serve a lost part of one chunk from P and the other data; False if it takes more than that.
+
+        Small random reads that meet a lost member are all like this, and planning them costs more than the rest.
+        """
+        row = offset // self.layout.chunk
+        place = self.layout.row(row)
+        if not self._lock.try_acquire(row, row + 1):
+            await self._lock.acquire(row, row + 1)
+        try:
+            lost = self._lost((row + 1) * self.layout.chunk) | {slot}
+            self._check_trust(row, lost, {})
+            slots = sources(place, lost)
+            if slots is None or place.q in slots or len(slots) == 1:
+                return False
+            length = len(view)
+            scratch = POOL.take((len(slots) - 1) * length)
+            try:
+                views = [view, *(scratch[at : at + length] for at in range(0, len(scratch), length))]
+                end = offset + length
+                await self._read_held(
+                    [Transfer(each, offset, end, [room]) for each, room in zip(slots, views, strict=True)]
+                )
+                xor(view, views)
+            finally:
+                POOL.give(scratch)
+            return True
+        finally:
+            self._lock.release(row, row + 1)
 
     async def _read_degraded(self, pieces: list[Piece], buffers: Sequence[Buffer]) -> None:
         """Serve a request that wants lost chunks: one pass over the members, which reads nothing twice."""
