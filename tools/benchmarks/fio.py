@@ -17,7 +17,7 @@ class Burst:
     """What one burst did.
 
     ``median_us`` and ``p99_us`` are fio's completion latency; ``cpu_us`` the servers' CPU per operation, or None if the
-    kernel serves the file; ``company`` the bytes per second of the job beside it, or None if there was none.
+    kernel serves the file; ``company`` the MiB per second of the job beside it, or None if there was none.
     """
 
     bytes_per_second: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orionfs.array.policies import Policies
 from orionfs.tools.benchmarks.jobs import company, rates
 from orionfs.tools.benchmarks.orion import BARE, Shape, orion
 from orionfs.tools.benchmarks.stripes import reads_of_whole_stripes
@@ -11,8 +12,8 @@ from orionfs.units import KIB, MIB
 _RAID5 = Shape("raid5", 4)
 _RAID6 = Shape("raid6", 6)
 
-#: What a job has to do at least beside requests: the default floor, bytes per second of each member.
-_FLOOR = 10 * MIB
+#: What a job has to do at least beside requests: the default floor, MiB per second of each member.
+_FLOOR = Policies().rebuild_floor / MIB
 
 
 def _job_limits() -> tuple[Limit, ...]:
@@ -36,7 +37,7 @@ SUITE = Suite(
         "random writes count after 200 ms of them, when what a journal can put off is full",
         "rebuilds and scrubs: bytes read from and written to all members together, per second; the spare has been a"
         " member before, so that its pages are there",
-        "company: bytes of each member that a job has done per second beside the reads",
+        "company: MiB of each member that a job has done per second beside the reads",
         "figures are medians over the rounds; a ratio is the median of the ratios within each round",
     ),
     stacks=(

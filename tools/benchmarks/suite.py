@@ -52,7 +52,7 @@ class Company(Protocol):
         """Called as soon as fio has been started: returns when the work goes on."""
 
     def rate(self) -> float:
-        """Bytes per second that it has done since.  Raises :class:`NotMeasured` if it has ended meanwhile."""
+        """MiB per second that it has done since.  Raises :class:`NotMeasured` if it has ended meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
