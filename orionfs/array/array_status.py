@@ -112,14 +112,19 @@ def _effect(array: Array) -> str:
 def _next(array: Array) -> str:
     name = array.name
     if array.failed:
-        return "bring the members back unchanged, then unmount and mount again (-o force if it is dirty and degraded)"
+        again = f"orionctl array stop {name}  and  orionctl array assemble {name}"
+        return f"bring the members back unchanged, then  {again}  (--force if it is dirty and degraded)"
     vacant = [m for m in array.roster.slots if not m.active and m.state != "rebuilding"]
     if vacant and not array.engine.redundant:
         return ""
     if vacant and array.read_only:
         return "mount it for writing to rebuild"
+    if vacant and array.roster.spares and array.policies.spare_policy == "manual":
+        return f"orionctl array set {name} spare_policy=auto"
     if vacant:
-        return f"orionctl array add {name} NEW_MEMBER"
+        missing = [member.label for member in vacant if member.state == "missing" and member.label[:5] != "slot "]
+        add = f"orionctl array add {name} members/new.img"
+        return f"bring {', '.join(missing)} back, or  {add}" if missing else add
     found = array.background.describe_scrub([])
     if found is not None and found["kind"] == "check" and found["mismatches"]:
         return f"orionctl array repair {name}"

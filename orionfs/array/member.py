@@ -156,5 +156,5 @@ class Member:
                 "write_errors": counters.write_errors,
                 "checksum_errors": counters.checksum_errors,
             },
-            details={"slot": self.slot, "why": self.why},
+            details={"slot": self.slot, "why": self.why, "write_mostly": self.write_mostly},
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orionfs.array.levels import LEVELS
-from orionfs.config.levels import NESTED
+from orionfs.config.levels import NESTED, base_of
 from orionfs.config.spec import DEFAULT_CHUNK, JBOD, MAX_CHUNK, ArraySpec
 
 DEFAULT_GROUPS = 2
@@ -34,6 +34,9 @@ def expand(array: ArraySpec) -> list[ArraySpec]:
         return _nested(array)
     if array.level == JBOD:
         return [_part(array, index, JBOD, slice(index, index + 1)) for index in range(len(array.members))]
+    base = base_of(array.level)
+    if base is not None and base.name != array.level:  # raid1e
+        return [replace(array, level=base.name, declared_level=array.level)]
     return [array]
 
 

@@ -261,6 +261,10 @@ MISTAKES = {
     "ceiling below floor": (
         array(rebuild_floor='"2M"', rebuild_ceiling='"1M"'), 6, "rebuild_ceiling 1 MiB is below", "0 for none"),
     "a policy of raid0": (array(level="0", read_policy='"nearest"'), 5, "read_policy has no effect", "remove"),
+    "raid1e of four": (array(level='"1e"', members='["a", "b", "c", "d"]'), 4, "an odd number of members", "raid10"),
+    "raid1e with a layout": (array(level='"1e"', layout='"f2"'), 5, "raid1e has no layouts", "remove"),
+    "ppl of raid6": (
+        array(level="6", members=str([*"abcd"]), consistency='"ppl"'), 5, "exists for raid5 only", "journal"),
     "groups of raid5": (array(groups="2"), 5, "raid5 has no groups", "raid50 and raid60"),
     "groups that do not divide": (
         array(level="50", groups="4", members=str([*"abcdef"])), 5, "6 members cannot be divided into 4 groups", "add"),
@@ -363,6 +367,12 @@ def test_the_chunk_over_groups_is_a_stripe_of_one_up_to_a_power_of_two():
     for each, chunk in ((2, 64), (3, 128), (4, 256), (5, 256), (6, 512)):
         members = [f"d{number}" for number in range(2 * each)]
         assert spec_of(array(level="50", members=str(members))).arrays[0].chunk == chunk << 10
+
+
+def test_raid1e_is_near_copies_on_an_odd_number_of_members():
+    (vault,) = spec_of(array(level='"1E"', members='["a", "b", "c", "d", "e"]')).arrays
+    assert (vault.level, vault.layout, vault.declared_level) == ("raid10", "n2", "raid1e")
+    assert LEVELS[vault.level].layouts["n2"] == 0x102
 
 
 def test_jbod_is_one_file_for_each_member():
