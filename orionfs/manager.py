@@ -232,6 +232,9 @@ class StorageManager:
 
     async def _adopt(self) -> Spec:
         await self.spares.update(spares_of(self.spec))
+        for exposed in self.exposed:
+            if not self.owner_of(exposed.name):
+                exposed.claimed_by = ""  # the other way round is for start(): nobody loses a file that he writes
         if self.on_spec is not None:
             await self.on_spec()
         return self.spec
