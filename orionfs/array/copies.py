@@ -152,12 +152,19 @@ class CopiesEngine(Engine):
         group, base, run = self._find(offset)
         if length <= run:
             place = self._stumbled_at(offset) or self._place(group, base, offset, length)
+            fixed = place is self._readable[group].places[0]
             low = base + place.delta
             transfers = [Transfer(place.slot, low, low + length, [memoryview(buffer) for buffer in buffers])]
         else:
-            transfers = self._plan_read(offset, buffers, length)
+            fixed = not self._free(offset, length)
+            transfers = self._plan_read(offset, buffers, length, fixed=fixed)
         for failure in await read_all(self.members, transfers, self._choice):
             await self._recover(failure)
+        if self._changing and not fixed and self._lock.busy(*self._units(offset, length)):
+            # A write has begun meanwhile.  What was read may be from a copy that has it already, and the next reader
+            # will be served from the fixed one, which may not have it yet.
+            for failure in await read_all(self.members, self._plan_read(offset, buffers, length, fixed=True)):
+                await self._recover(failure)
 
     def _stumbled_at(self, offset: int) -> Place | None:
         """The copy that an attempt to read at once has just failed on: it is to be mended, not to be passed by."""
@@ -188,9 +195,8 @@ class CopiesEngine(Engine):
             self._choice = make_choice(policy, len(self.members), self.clock)
         return self._choice.choose(readable, base)
 
-    def _plan_read(self, offset: int, buffers: Sequence[Buffer], length: int) -> list[Transfer]:
-        """The transfers for a range of several chunks: long ones rather than many."""
-        free = self._free(offset, length)
+    def _plan_read(self, offset: int, buffers: Sequence[Buffer], length: int, *, fixed: bool) -> list[Transfer]:
+        """The transfers for a range of several chunks, from the *fixed* copies or else long ones rather than many."""
         pieces: list[Piece] = []
         ends: dict[int, int] = {}
         for group, base, at, take in self._segments(offset, length):
@@ -199,7 +205,7 @@ class CopiesEngine(Engine):
             if not places:
                 raise MediaError("no copy is left to read from")
             place = places[0]
-            if free and len(places) > 1:
+            if not fixed and len(places) > 1:
                 going_on = [each for each in places if ends.get(each.slot) == base + each.delta]
                 place = going_on[0] if going_on else self._choose(readable, base)
             where = base + place.delta

@@ -18,8 +18,10 @@ from orionfs.units import KIB
 
 #: Latencies below this are all the same: such reads come from memory.
 TRIFLE_NS = 20_000
-#: Of so many reads one goes to a member that is too slow, to see whether it still is.
+#: A member that is too slow is asked now and then, to see whether it still is: not before so many reads have gone
+#: elsewhere, nor before they have taken so many times what its read is going to take.
 SAMPLE_EVERY = 128
+_SAMPLE_PRICE = 16
 #: A read of this length counts half of what it took, longer ones less: most of that is their length.
 _HALF_LENGTH = 64 * KIB
 #: Members that are equally good share reads in regions of this size (as a shift), so that each caches its own part.
@@ -97,7 +99,7 @@ class Adaptive(CopyChoice):
     """The copies that have been fast lately, by a weighted mean of how long reads had to wait, and by who waits now.
 
     Members that differ by less than a factor of two, or by nothing worth mentioning, share the reads by region; of far
-    copies, they prefer the first zone.  Slower ones get one read of :data:`SAMPLE_EVERY`.
+    copies, they prefer the first zone.  Slower ones get less than one read of :data:`SAMPLE_EVERY`.
     """
 
     def __init__(self, members: int, clock: Clock) -> None:
@@ -105,6 +107,8 @@ class Adaptive(CopyChoice):
         self._means = [0] * members
         self._waiting = [0] * members
         self._turn = 0
+        self._reads_since = 0  # a slow member was asked
+        self._time_since = 0
         #: Somebody waits, or somebody is slow; if not, there is nothing to learn from reads that are served at once.
         self.curious = False
 
@@ -113,13 +117,18 @@ class Adaptive(CopyChoice):
         if not self.curious:
             return places[(base >> _REGION_SHIFT) % readable.near]
         costs = [(self._means[place.slot] + TRIFLE_NS) * (self._waiting[place.slot] + 1) for place in places]
-        limit = 2 * min(costs)
-        fast = [place for place, cost in zip(places, costs, strict=True) if cost <= limit]
+        least = min(costs)
+        fast = [place for place, cost in zip(places, costs, strict=True) if cost <= 2 * least]
         if len(fast) < len(places):
-            self._turn += 1
-            if not self._turn % SAMPLE_EVERY:
-                slow = [place for place in places if place not in fast]
-                return slow[self._turn // SAMPLE_EVERY % len(slow)]
+            self._reads_since += 1
+            self._time_since += least
+            if self._reads_since >= SAMPLE_EVERY:
+                slow = [(place, cost) for place, cost in zip(places, costs, strict=True) if cost > 2 * least]
+                place, cost = slow[self._turn % len(slow)]
+                if self._time_since >= cost * _SAMPLE_PRICE:
+                    self._turn += 1
+                    self._reads_since = self._time_since = 0
+                    return place
         near = [place for place in fast if place.zone == fast[0].zone]
         return near[(base >> _REGION_SHIFT) % len(near)]
 
