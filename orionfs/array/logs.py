@@ -77,7 +77,7 @@ class Logs:
             return
         self.notices += found.notices
         array.use_bitmap(WriteIntent(array.engine.members, found.bitmap, stale=found.stale))
-        if verdict.dirty and not found.stale and array.engine.can_sync:
+        if verdict.dirty and not found.stale and sync.needed:
             begun = sync.position * sync.unit_size
             sync.position = sync.unit_count
             for low, high in found.bitmap.dirty_ranges():
@@ -102,7 +102,7 @@ class Logs:
             report=lambda message: array.emit("journal.waiting", message, severity="warning"),
         )
         journal.load(found)
-        sync.believed = found.proven
+        sync.believed = sync.believed or found.proven
         array.use_log(journal, witnessed=True)
 
     async def _attach_ppl(self, array: Array, verdict: Verdict) -> None:
@@ -164,12 +164,11 @@ async def _ppl_is_usable(members: Sequence[Present]) -> bool:
     """Whether the partial parity logs of all current members tell what was being written."""
     current = current_members([present.superblock for present in members])
     for present in members:
-        if present.superblock not in current:
-            continue
+        superblock = present.superblock
+        if superblock not in current or (superblock.is_recovering and not superblock.recovery_offset):
+            continue  # no parity on it counts yet
         try:
-            record, _area = await read_record(
-                present.device, present.superblock, signature_of(present.superblock.set_uuid)
-            )
+            record, _area = await read_record(present.device, superblock, signature_of(superblock.set_uuid))
         except OrionError:
             return False
         if record is None or UNPROVEN in record.entries:

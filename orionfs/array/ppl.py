@@ -148,6 +148,8 @@ class PartialParityLog:
         """Read the logs of all members; sentences about those that cannot be used.  Writes nothing."""
         notices = []
         for member in self._holders():
+            if not member.valid:
+                continue  # no parity on it counts yet, and its log may be anything
             area = PplArea(member, self._signature)
             try:
                 await area.load()

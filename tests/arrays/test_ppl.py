@@ -200,6 +200,22 @@ async def test_a_member_that_comes_back_gets_an_empty_log():
     assert record_on(devices[3]).entries == ()
 
 
+async def test_what_is_in_the_log_of_a_member_that_holds_nothing_yet_means_nothing():
+    stack, devices = ram()
+    await stack.log.start()
+    await stack.write(4 * KIB, b"\x22" * 4096)
+    raw(devices[1])[PLACE : PLACE + 64 * KIB] = b"\xa5" * 64 * KIB
+    again = Stack(devices, 256 * KIB)
+    again.members[1].fill(0)
+    again.engine.member_changed()
+    assert await again.log.load() == []
+    assert again.log.usable
+    replayed = await again.log.replay()
+    assert (replayed.entries, replayed.mismatches) == (1, 0)
+    await again.log.start()
+    assert record_on(devices[1]).entries == ()
+
+
 async def test_a_cancelled_leader_leaves_the_group_to_another():
     stack, devices = ram()
     for device in devices:
