@@ -16,7 +16,7 @@ _BUSY_BATCH = 32 * KIB
 #: How long after the last foreground request a job still goes gently.
 _QUIET_S = 0.1
 #: Beside foreground requests a job works for one part of the time and rests for so many.
-_REST = 4.0
+_REST = 9.0
 #: Nobody measures a rate, nor keeps one, over less than this.
 _WINDOW_S = 0.5
 
@@ -24,7 +24,7 @@ _WINDOW_S = 0.5
 class Pace:
     """Decides how much to do at a time, and how long to rest after it.
 
-    Alone, a job runs as fast as the ceiling allows.  Beside foreground requests it works in small batches, a fifth of
+    Alone, a job runs as fast as the ceiling allows.  Beside foreground requests it works in small batches, a tenth of
     the time, but never slower than the floor.
     """
 
