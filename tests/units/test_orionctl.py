@@ -8,89 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
-from orionfs.clock import SystemClock
-from orionfs.control.array_schema import ARRAY_VERBS
-from orionfs.control.runtime import register, unregister
-from orionfs.control.server import ControlServer
-from orionfs.control.verbs import Answers
-from orionfs.device import Description, Geometry
-from orionfs.monitor.events import EventLog
-from orionfs.monitor.report import MountFacts, build_report
+from orionfs.control.runtime import register
 from orionfs.tools.orionctl.main import COMMANDS, command_parser, load, run
 from orionfs.units import MIB
+from tests.units.control_kit import Daemon
 
 HEAVY = ("trio", "pyfuse3", "numpy", "lz4", "cryptography", "tomlkit")
-
-
-class Daemon:
-    """A mount that exists only on its control socket, served by a thread."""
-
-    def __init__(self, mountpoint: Path, *, arrays: dict[str, str]) -> None:
-        self.mountpoint = mountpoint
-        self.arrays = arrays
-        self.spec = mountpoint.parent / f"{mountpoint.name}.toml"
-        self.events = EventLog(SystemClock())
-        self.events.emit("mount.ready", str(mountpoint), "it is mounted")
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        #: Further details of every array, by name.
-        self.details: dict[str, Any] = {}
-        self.spares: list[dict[str, Any]] = []
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._scope = trio.CancelScope()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=trio.run, args=(self._serve,), name=f"daemon of {mountpoint}")
-
-    def __enter__(self) -> Daemon:
-        self.registration = register(self.mountpoint, self.spec, tuple(self.arrays), "2026-11-20T17:48:03.250Z")
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_reason: object) -> None:
-        assert self._token is not None
-        self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join()
-        unregister(self.registration)
-
-    async def _serve(self) -> None:
-        async def no_audit(record: dict[str, Any], *, durable: bool = False) -> None:
-            await trio.lowlevel.checkpoint()
-
-        self._token = trio.lowlevel.current_trio_token()
-        answers = Answers(report=self.report, events=self.events, config_text=lambda: "# as mounted\n")
-        asked = {verb.name: partial(self.carry_out, verb.name) for verb in ARRAY_VERBS}
-        verbs = {**asked, **answers.verbs()}
-        server = ControlServer(self.registration.socket, verbs, audit=no_audit, clock=SystemClock())
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(server.run)
-                self._ready.set()
-
-    async def carry_out(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Every verb that changes something is only noted here."""
-        await trio.lowlevel.checkpoint()
-        self.asked.append((verb, arguments))
-        answer = {"schema": f"orionfs.{verb}/1", "array": arguments.get("array", ""), "done": [f"{verb} done"]}
-        return {**answer, "next": "orionctl status"}
-
-    def report(self) -> dict[str, Any]:
-        facts = MountFacts(
-            mountpoint=self.mountpoint, spec=self.spec, pid=os.getpid(), version="0.1.0", started_ns=0, now_ns=10**9
-        )
-        members = [Description("member", f"d{slot}", "active", Geometry(8 * MIB), f"/srv/d{slot}") for slot in range(2)]
-        details = {"level": "raid1", "slots": "UU", "read_only": False, **self.details}
-        described = [
-            Description("array", name, state, Geometry(7 * MIB), "", tuple(members), {}, details)
-            for name, state in self.arrays.items()
-        ]
-        return build_report(facts, described, self.spares)
 
 
 @pytest.fixture
