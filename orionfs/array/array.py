@@ -91,9 +91,8 @@ class Array(Bookkeeping, StorageDevice):
         self._idle_devices = list(idle_devices)
         self.superblocks = self._superblocks = SuperblockSet(roster, freshest, clock)
         self._superblock_lock = trio.Lock()
-        sync = engine.sync
-        if engine.redundant and resync_from < RESYNC_DONE and engine.can_sync:
-            sync.position = min(resync_from * SECTOR // sync.unit_size, sync.unit_count)
+        if engine.redundant and resync_from < RESYNC_DONE:
+            self._doubt_from(resync_from * SECTOR)
         # Without redundancy there is nothing that an unclean stop could have spoiled, and MD marks nothing either.
         self._mark = Mark.CLEAN if engine.redundant else Mark.DIRTY
         self._counters = Counters()
@@ -116,6 +115,15 @@ class Array(Bookkeeping, StorageDevice):
         self.background = Background(self, self.gate)
         self.spare_pool: SparePool | None = None
         self.geometry = self._shape()
+
+    def _doubt_from(self, start: int) -> None:
+        """From the sync address *start* on the array was left with redundancy that may not agree."""
+        sync = self.engine.sync
+        left = self.level.tolerates(len(self._members)) - len(self.roster.gone())
+        if self.engine.can_sync or left > 0:
+            sync.position = min(start // sync.unit_size, sync.unit_count)
+            # What is left of the redundancy is proven when all members are back; until then there is nothing better.
+            sync.believed = not self.engine.can_sync
 
     def _shape(self) -> Geometry:
         blocks = [member.present.geometry.logical_block for member in self._members if member.device is not None]

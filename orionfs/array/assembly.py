@@ -6,7 +6,7 @@ Writes nothing: what a log has to put in place, a bitmap to mend or a spare to t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from orionfs.array.array import Array, EventSink
@@ -62,20 +62,9 @@ async def assemble(
     candidates = [await examine(source) for source in all_sources]
     devices = {id(candidate): source.device for candidate, source in zip(candidates, all_sources, strict=True)}
     listed = candidates[: len(sources)] + [each for each in candidates[len(sources) :] if each.superblock is not None]
-    present = [
-        Present(each.label, device, each.superblock, gap_of(each.superblock))
-        for each in listed
-        if each.superblock is not None and (device := devices[id(each)]) is not None
-    ]
-    logs = await examine_logs(present, consistency=consistency, force=force)
+    logs = await examine_logs(_present(listed, devices), consistency=consistency, force=force)
     verdict = judge(
-        name,
-        listed,
-        expect=expect,
-        force=force,
-        read_only=read_only,
-        logged=logs.usable,
-        disowned=logs.disowned,
+        name, listed, expect=expect, force=force, read_only=read_only, logged=logs.usable, disowned=logs.disowned
     )
     roster = _roster(verdict, devices)
     used = {id(member.device) for member in roster.everyone()}
@@ -105,6 +94,15 @@ async def assemble(
     for notice in (*verdict.notices, *logs.notices):
         events.emit("array.notice", name, notice, severity="warning")
     return array
+
+
+def _present(listed: Sequence[Candidate], devices: Mapping[int, StorageDevice | None]) -> list[Present]:
+    """Those of *listed* that are there, as a journal wants to know them."""
+    return [
+        Present(each.label, device, each.superblock, gap_of(each.superblock))
+        for each in listed
+        if each.superblock is not None and (device := devices[id(each)]) is not None
+    ]
 
 
 async def examine(source: Source) -> Candidate:
@@ -159,6 +157,8 @@ def _roster(verdict: Verdict, devices: dict[int, StorageDevice | None]) -> Roste
         member = Member(superblock.role, candidate.label, devices[id(candidate)], superblock, "filling")
         in_slot = members[member.slot]
         done = (superblock.recovery_offset if superblock.is_recovering else superblock.data_size) * SECTOR
+        if verdict.dirty and (in_slot is not None or not BY_MD_LEVEL[verdict.freshest.level].has_parity):
+            done = 0  # where something was being written, it may differ from what the others are made to agree on
         if in_slot is None:
             member.fill(done)
             members[member.slot] = member
