@@ -9,15 +9,15 @@ from tests.interop.case import Case
 from tests.interop.shapes import TABLE, shape
 from tests.interop.table_cases import FilledByKernel, FilledByOrionfs
 
-RAID1 = shape("raid1", "", 2)
-RAID4 = shape("raid4", "", 3)
-RAID5 = shape("raid5", "left-symmetric", 3)
-RAID6 = shape("raid6", "left-symmetric", 4)
-RAID10 = shape("raid10", "n2", 4)
+RAID1 = shape("raid1", "", 2, 5)
+RAID4 = shape("raid4", "", 3, 5)
+RAID5 = shape("raid5", "left-symmetric", 3, 5)
+RAID6 = shape("raid6", "left-symmetric", 4, 5)
+RAID10 = shape("raid10", "n2", 4, 5)
 #: One shape of each level that has redundancy.
 REDUNDANT = [RAID1, RAID4, RAID5, RAID6, RAID10]
 #: Where sync addresses are hardest to get right.
-OTHER_COPIES = [shape("raid10", "f2", 4), shape("raid10", "o2", 3), shape("raid10", "n3", 5)]
+OTHER_COPIES = [shape("raid10", layout, members, 5) for layout, members in (("f2", 4), ("o2", 3), ("n3", 5))]
 
 
 def table_cases() -> list[Case]:
@@ -78,8 +78,10 @@ BY_ADDRESS = (
     logs.BitmapAbsence,
 )
 
-#: Of those that OrionFS fills: what is written is placed as what is read, and every layout of the kernel is read.
-_FILLED = ("left-symmetric", "ddf-N-restart", "left-asymmetric-6", "alternate", "n2", "f2", "o3")
+#: Layouts that are tried each time: one of each kind.
+_KERNEL_FILLS = ("", "alternate", "left-symmetric", "right-asymmetric", "ddf-zero-restart", "ddf-N-continue")
+_KERNEL_FILLS += ("left-symmetric-6", "parity-first-6", "n2", "f2", "o3")
+_ORIONFS_FILLS = ("", "left-symmetric", "ddf-N-restart", "left-asymmetric-6", "n2", "f3", "o2")
 _ENDINGS = {
     "raid1": (kernel.BitmapAbsence, kernel.HalfReplaced, orionfs.HalfRecovered, logs.BitmapCut, kernel.WriteMostly),
     "raid4": (orionfs.Degraded, kernel.HalfRecovered),
@@ -91,6 +93,8 @@ _ENDINGS = {
 
 def is_essential(case: Case) -> bool:
     """Whether it runs each time, and not only in the long campaign."""
+    if isinstance(case, FilledByKernel):
+        return case.shape.layout in _KERNEL_FILLS
     if isinstance(case, FilledByOrionfs):
-        return case.shape.layout in ("", *_FILLED)
-    return isinstance(case, FilledByKernel) or type(case) in _ENDINGS[case.shape.level]
+        return case.shape.layout in _ORIONFS_FILLS
+    return case.shape in REDUNDANT and type(case) in _ENDINGS[case.shape.level]

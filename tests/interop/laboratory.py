@@ -53,16 +53,17 @@ class Laboratory:
 
     def _boot(self, script_of: Callable[[Case], str], *, cut: bool = False) -> dict[str, Facts]:
         """Run the scripts of all cases that are still in order; those that a power cut has to hit come last."""
-        scripts = {case: script_of(case) for case in self.cases if not case.failure}
+        scripts = {case: script for case in self.cases if not case.failure and (script := script_of(case))}
+        if not scripts:
+            return {}
         boot = Boot(self.folder)
-        cut = cut and any(case.cut for case in scripts)
         for case in sorted(scripts, key=lambda case: case.cut):
-            if scripts[case]:
-                boot.add(case.name, case.paths, scripts[case])
+            boot.add(case.name, case.paths, scripts[case])
+        cut = cut and any(case.cut for case in scripts)
         self._say(f"booting for {len(scripts)} cases")
         found = boot.run(cut=cut)
         for case in scripts:
-            if case.name in found and found[case.name].failed:
+            if found[case.name].failed:
                 case.failure = "\n".join(["in the machine:", *found[case.name].log])
                 self._say(f"{case.name}: failed")
         return found

@@ -77,9 +77,9 @@ class BitmapAbsence(Bitmap):
 
     async def leave(self) -> None:
         async with assembled(self.paths, without=[0], consistency=self.consistency) as array:
-            for number in range(3):
-                at = (100 + 10 * number) * BLOCK
-                self.content[at : at + BLOCK] = bytes([number + 1]) * BLOCK
+            for block in (100, 300, 500):  # in three bits, none next to another
+                at = block * BLOCK
+                self.content[at : at + BLOCK] = bytes([block // 100]) * BLOCK
                 await array.write(at, [self.content[at : at + BLOCK]])
 
     def spoil(self) -> None:
@@ -89,8 +89,9 @@ class BitmapAbsence(Bitmap):
         return f"{_BITS}\nmdadm --re-add $md $d0\nsettle"
 
     async def between(self, facts: Facts) -> None:
-        assert 0 < int(facts["bits"][3]) < 6
-        self.note(f"mdadm -X: {facts['bits'][3]} dirty, only these were copied")
+        assert facts["bits"][3] == "3", f"mdadm -X counts {facts['bits']}"
+        self.note("mdadm -X: 3 dirty")
+        self.note("only the marked were copied")
         await LeftByOrionfs.between(self, facts)
 
 

@@ -95,17 +95,17 @@ class Shape(NamedTuple):
         return " ".join(words)
 
 
-def shape(level: str, layout: str, members: int, size: int = 5, **more: int) -> Shape:
+def shape(level: str, layout: str, members: int, size: int = 3, **more: int) -> Shape:
     """An array with *members* of *size* MiB each."""
     return Shape(level, layout, (size,) * members, **more)
 
 
 #: Every level and layout that mdadm can make.
 TABLE = [
-    Shape("linear", "", (4, 6)),
+    Shape("linear", "", (2, 3)),
     shape("raid0", "original", 2),
-    Shape("raid0", "original", (4, 6, 8)),
-    Shape("raid0", "alternate", (4, 6, 8)),
+    Shape("raid0", "original", (2, 3, 4)),
+    Shape("raid0", "alternate", (2, 3, 4)),
     shape("raid1", "", 2),
     shape("raid1", "", 3),
     shape("raid4", "", 3),
