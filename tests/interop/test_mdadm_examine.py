@@ -16,11 +16,10 @@ from orionfs.environment import Environment
 pytestmark = pytest.mark.interop
 
 MIB = 1 << 20
-SHAPES = [
-    (level, layout, members)
-    for level, members in (("linear", 2), ("raid0", 3), ("raid1", 2), ("raid4", 3), ("raid5", 4), ("raid6", 5))
-    for layout in LEVELS[level].layouts
-]
+MEMBERS = {"linear": 2, "raid0": 3, "raid1": 2, "raid4": 3, "raid5": 4, "raid6": 5, "raid10": 4}
+SHAPES = [(level, layout, members) for level, members in MEMBERS.items() for layout in LEVELS[level].layouts]
+#: What mdadm calls the copies of RAID 10.
+COPIES = {"n": "near", "f": "far", "o": "offset"}
 
 
 def examine(path, what="--examine"):
@@ -77,11 +76,15 @@ async def test_mdadm_examine_of_every_member_is_right(requires, tmp_path, level,
         assert seen["Bad Block Log"].startswith("512 entries available at offset ")
         created = datetime.strptime(seen["Creation Time"], "%a %b %d %H:%M:%S %Y").astimezone()
         assert int(created.timestamp()) == unpack_time(superblock.ctime) // 10**9
-        assert seen.get("Layout", "") == layout
+        words = f"{COPIES[layout[0]]}={layout[1:]}" if level == "raid10" else layout
+        assert seen.get("Layout", "") == words
         assert seen.get("Chunk Size") == ("64K" if rules.chunked else None)
         if rules.tolerates(members):
             component = (64 - 8 * (members - 1)) * MIB - MIB
             size = component * (members - rules.tolerates(members))
+            if level == "raid10":
+                near, far = (int(layout[1:]), 1) if layout[0] == "n" else (1, int(layout[1:]))
+                size = component // (64 << 10) // far * members // near * (64 << 10)
             assert seen["Array Size"].startswith(f"{size // 1024} KiB")
 
 
