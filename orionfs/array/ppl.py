@@ -15,7 +15,8 @@ an entry that cannot be right: after a cut a reader, the kernel too, then resync
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
 import trio
 
@@ -23,74 +24,21 @@ from orionfs.array.engine import Faults, RowWrite
 from orionfs.array.layout import StripedLayout
 from orionfs.array.member import Member
 from orionfs.array.ppl_area import LEAST, PplArea
-from orionfs.array.ppl_format import HEADER_SIZE, MAX_ENTRIES, UNLOGGED, UNPROVEN, Entry, signature_of
-from orionfs.array.ppl_replay import Replayed, replay
+from orionfs.array.ppl_format import HEADER_SIZE, UNLOGGED, UNPROVEN, Entry, signature_of
+from orionfs.array.ppl_group import MOST_ENTRIES, Group, Job, Piece, by_slot, cut, steps
+from orionfs.array.ppl_replay import Replayed, Span, renew, replay
 from orionfs.array.sync import SyncState
 from orionfs.array.transfer import Transfer, on_each
-from orionfs.buffers import Buffer, window
 from orionfs.errors import IntegrityError, MediaError, NoSpace, OrionError
 from orionfs.kernels.checksums import crc32c
 from orionfs.kernels.parity import xor
 from orionfs.units import SECTOR, round_down
 
-#: Room for the entry that says what else is the matter.
-_MOST_ENTRIES = MAX_ENTRIES - 1
+#: What large partial parities are cut at.
 _PAGE = 4096
 
 Failures = list[tuple[Member, OrionError]]
 Put = Callable[[list[Transfer]], Awaitable[None]]
-
-
-class _Piece(NamedTuple):
-    """What becomes one entry: the bytes [low, high) of *chunks* data chunks of stripe *row* from *column* on.
-
-    *partial* is the XOR of the other data chunks over these bytes; None if there are no others.
-    """
-
-    slot: int
-    row: int
-    low: int
-    high: int
-    column: int
-    chunks: int
-    partial: Buffer | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of partial parity."""
-        return self.high - self.low if self.partial is not None else 0
-
-
-class _Job:
-    """One request, or as much of it as goes into one record for each parity member."""
-
-    __slots__ = ("pieces", "transfers")
-
-    def __init__(self, pieces: list[_Piece], transfers: list[Transfer]) -> None:
-        self.pieces = pieces
-        self.transfers = transfers
-
-
-class _Group:
-    """Jobs that share their records.  *left* of them have not ended."""
-
-    def __init__(self) -> None:
-        self.jobs: list[_Job] = []
-        self.left = 0
-        self.led = False
-        self.recorded = False
-        self.changed = trio.Event()
-        self.error: OrionError | None = None
-        #: Its place in the sequence of groups; 0 before it has the turn.
-        self.number = 0
-
-    def fits(self, job: _Job, capacity: int) -> bool:
-        """Whether *job* may join."""
-        pieces = [piece for other in (*self.jobs, job) for piece in other.pieces]
-        return all(
-            len(parts) <= _MOST_ENTRIES and sum(part.size for part in parts) <= capacity
-            for parts in _by_slot(pieces).values()
-        )
 
 
 class PartialParityLog:
@@ -128,7 +76,7 @@ class PartialParityLog:
         self._preparing = trio.Lock()
         #: Held by the group in flight, and by whoever else writes records.
         self._turn = trio.Semaphore(1, max_value=1)
-        self._forming: _Group | None = None
+        self._forming: Group | None = None
         self._number = 0
         self._completed = 0
         #: By member: the last group whose writes to it are durable.
@@ -139,6 +87,8 @@ class PartialParityLog:
         self._settles = 0
         self._unlogged = False
         self._warned = False
+        #: Stripes that a write has left half done, and whose parity agrees with their data nevertheless.
+        self._mended: set[int] = set()
         self._records = 0
         self._groups = 0
 
@@ -233,47 +183,47 @@ class PartialParityLog:
         if not pieces:
             await put(transfers)  # no parity that could be wrong
         elif len(pieces) == 1 and pieces[0].size <= self._capacity():
-            await self._commit(_Job(pieces, transfers), put)
+            await self._commit(Job(pieces, transfers), put)
         else:
             for job in self._split(pieces, transfers):
                 await self._commit(job, put)
 
-    def _pieces(self, fact: RowWrite) -> list[_Piece]:
+    def _pieces(self, fact: RowWrite) -> list[Piece]:
         layout = self._layout
         place = layout.row(fact.row)
         slot = place.parity
         if fact.row * layout.chunk >= self._members[slot].valid:
             return []
         if not fact.cells or len(fact.cells) == layout.columns:
-            return [_Piece(slot, fact.row, fact.low, fact.high, 0, layout.columns, None)]
+            return [Piece(slot, fact.row, fact.low, fact.high, 0, layout.columns, None)]
         assert fact.parity is not None, f"stripe {fact.row} has a parity member, and no parity was computed"
         first = fact.cells[0].column
         partial = memoryview(bytearray(fact.high - fact.low))
         xor(partial, [fact.parity, *(cell.data for cell in fact.cells)])
         most = round_down(self._capacity(), _PAGE)
         return [
-            _Piece(slot, fact.row, low, high, first, len(fact.cells), partial[low - fact.low : high - fact.low])
-            for low, high in _steps(fact.low, fact.high, most)
+            Piece(slot, fact.row, low, high, first, len(fact.cells), partial[low - fact.low : high - fact.low])
+            for low, high in steps(fact.low, fact.high, most)
         ]
 
-    def _split(self, pieces: list[_Piece], transfers: list[Transfer]) -> Iterator[_Job]:
+    def _split(self, pieces: list[Piece], transfers: list[Transfer]) -> Iterator[Job]:
         """As few jobs as the room for one record allows, in the order of member addresses."""
         chunk, capacity = self._layout.chunk, self._capacity()
         begin = 0
-        taken: list[_Piece] = []
+        taken: list[Piece] = []
         room: dict[int, list[int]] = {}
         for piece in sorted(pieces, key=lambda piece: (piece.row, piece.low)):
             entries, size = room.get(piece.slot, (0, 0))
-            if entries == _MOST_ENTRIES or size + piece.size > capacity:
+            if entries == MOST_ENTRIES or size + piece.size > capacity:
                 end = piece.row * chunk + piece.low
-                yield _Job(taken, _cut(transfers, begin, end))
+                yield Job(taken, cut(transfers, begin, end))
                 begin, taken, room = end, [], {}
                 entries = size = 0
             taken.append(piece)
             room[piece.slot] = [entries + 1, size + piece.size]
-        yield _Job(taken, _cut(transfers, begin, None) if begin else transfers)
+        yield Job(taken, cut(transfers, begin, None) if begin else transfers)
 
-    async def _commit(self, job: _Job, put: Put) -> None:
+    async def _commit(self, job: Job, put: Put) -> None:
         """Get *job* on record along with others, then carry it out."""
         group = self._join(job)
         try:
@@ -284,19 +234,45 @@ class PartialParityLog:
                     await self._lead(group)
             if group.error is not None:
                 raise type(group.error)(group.error.message, hint=group.error.hint) from group.error
-            await put(job.transfers)
+            # What is on record is carried out: a stripe that is left half written is in doubt until it is resynced.
+            with trio.CancelScope(shield=True):
+                try:
+                    await put(job.transfers)
+                except NoSpace:
+                    await self._mend(job)
+                    raise
         finally:
             self._leave(group, job)
 
-    def _join(self, job: _Job) -> _Group:
+    async def _mend(self, job: Job) -> None:
+        """Make the parity of what *job* has half written agree with the data, if that can be done."""
+        for piece in job.pieces:
+            self._mended.discard(piece.row)
+        for row, pieces in groupby(job.pieces, lambda piece: piece.row):
+            if all([await self._renew(piece) for piece in pieces]):
+                self._mended.add(row)
+
+    async def _renew(self, piece: Piece) -> bool:
+        """As :func:`~orionfs.array.ppl_replay.renew`, for what is on record; whether it worked."""
+        base = piece.row * self._layout.chunk
+        slots = self._layout.row(piece.row).data[piece.column : piece.column + piece.chunks]
+        span = Span(base + piece.low, base + piece.high, slots, piece.slot)
+        if any(span.high > self._members[slot].valid for slot in slots):
+            return False
+        try:
+            return not await renew(span, piece.partial or b"", self._members)
+        except OrionError:
+            return False
+
+    def _join(self, job: Job) -> Group:
         group = self._forming
         if group is None or not group.fits(job, self._capacity()):
-            group = self._forming = _Group()
+            group = self._forming = Group()
         group.jobs.append(job)
         group.left += 1
         return group
 
-    def _leave(self, group: _Group, job: _Job) -> None:
+    def _leave(self, group: Group, job: Job) -> None:
         if not group.recorded:
             group.jobs.remove(job)
         group.left -= 1
@@ -308,7 +284,7 @@ class PartialParityLog:
             self._completed = group.number
             self._turn.release()
 
-    async def _lead(self, group: _Group) -> None:
+    async def _lead(self, group: Group) -> None:
         """Wait for the group's turn and put its jobs on record.  Whoever is cancelled leaves it to another one."""
         group.led = True
         try:
@@ -329,14 +305,14 @@ class PartialParityLog:
             changed, group.changed = group.changed, trio.Event()
             changed.set()
 
-    async def _record(self, group: _Group) -> None:
+    async def _record(self, group: Group) -> None:
         """Put the entries of all jobs on the members with their parity, durably."""
         self._groups += 1
         if any(id(member) not in self._areas for member in self._holders()):
             await self.start()
         touched = frozenset(transfer.slot for job in group.jobs for transfer in job.transfers)
-        records: list[tuple[PplArea, list[_Piece]]] = []
-        for slot, pieces in _by_slot(piece for job in group.jobs for piece in job.pieces).items():
+        records: list[tuple[PplArea, list[Piece]]] = []
+        for slot, pieces in by_slot(piece for job in group.jobs for piece in job.pieces).items():
             least = min(piece.row for piece in pieces) * self._layout.chunk
             records += [(area, pieces) for area in self._areas_of(slot) if least < area.member.valid]
         await self._make_durable([area for area, _ in records])
@@ -361,7 +337,7 @@ class PartialParityLog:
         left = [area for area, _ in records if area.member.valid]
         await self._fail(await self._each(left, append))
 
-    def _entry(self, piece: _Piece) -> Entry:
+    def _entry(self, piece: Piece) -> Entry:
         layout = self._layout
         sector = ((piece.row * layout.columns + piece.column) * layout.chunk + piece.low) // SECTOR
         checksum = crc32c(piece.partial) if piece.partial is not None else 0
@@ -376,6 +352,7 @@ class PartialParityLog:
                 return  # so early somebody only mends what could not be read, which changes nothing
             await self.start()
         self._settles += 1
+        self._mended -= set(range(first, end))
         self._remember(first, end)
         if self._warned and not self._live(first, end):
             return
@@ -461,7 +438,8 @@ class PartialParityLog:
     def _extra(self) -> list[Entry]:
         """What every record says beside its own entries."""
         sync = self._sync
-        if sync.needed and (sync.suspects or not sync.believed):
+        self._mended &= sync.suspects
+        if sync.suspects - self._mended or (not sync.believed and (sync.unproven or sync.position < sync.unit_count)):
             return [UNPROVEN]
         return [UNLOGGED] if self._unlogged or sync.needed else []
 
@@ -521,32 +499,6 @@ class PartialParityLog:
     def describe(self) -> dict[str, Any]:
         """Facts for status: records and groups so far, and whether a cut now would lead to a resync."""
         return {"records": self._records, "groups": self._groups, "resync_after_a_cut": bool(self._extra())}
-
-
-def _by_slot(pieces: Iterable[_Piece]) -> dict[int, list[_Piece]]:
-    found: dict[int, list[_Piece]] = {}
-    for piece in pieces:
-        found.setdefault(piece.slot, []).append(piece)
-    return found
-
-
-def _steps(low: int, high: int, most: int) -> Iterator[tuple[int, int]]:
-    while low < high:
-        end = min(low + most, high)
-        yield low, end
-        low = end
-
-
-def _cut(transfers: Sequence[Transfer], begin: int, end: int | None) -> list[Transfer]:
-    """The parts of *transfers* at the member addresses [begin, end)."""
-    parts = []
-    for transfer in transfers:
-        low = max(transfer.offset, begin)
-        high = transfer.end if end is None else min(transfer.end, end)
-        if low < high:
-            buffers = window(transfer.buffers, low - transfer.offset, high - low)
-            parts.append(Transfer(transfer.slot, low, high, buffers))
-    return parts
 
 
 def _said(area: PplArea) -> tuple[Entry, ...]:

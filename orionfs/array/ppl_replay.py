@@ -17,6 +17,7 @@ from orionfs.array.member import Member
 from orionfs.array.ppl_area import PplArea
 from orionfs.array.ppl_format import UNLOGGED, UNPROVEN, Entry
 from orionfs.array.transfer import Transfer, on_each, read_all, write_all
+from orionfs.buffers import Buffer
 from orionfs.errors import MediaError, NoSpace, OrionError
 from orionfs.kernels.checksums import crc32c
 from orionfs.kernels.parity import xor
@@ -106,11 +107,14 @@ async def replay(areas: Sequence[PplArea], members: Sequence[Member], layout: St
                 found["torn"] += 1
             else:
                 try:
-                    failures += await _renew(span, partial, members, written)
+                    failures += await renew(span, partial, members)
                 except OrionError:
                     found["mismatches"] += 1  # a member that holds the data cannot be read
                 else:
                     found["entries"] += 1
+                    for member in (area.member, area.member.copy):
+                        if member is not None:
+                            written[id(member)] = member
     failures += await on_each(list(written.values()), _flush)
     return Replayed(
         found["entries"],
@@ -140,8 +144,11 @@ async def _entries(area: PplArea, found: Counter[str]) -> list[tuple[Entry, memo
     return entries
 
 
-async def _renew(span: Span, partial: memoryview, members: Sequence[Member], written: dict[int, Member]) -> Failures:
-    """Make the parity of *span* agree with its data.  Raises what a member raises that holds them."""
+async def renew(span: Span, partial: Buffer, members: Sequence[Member]) -> Failures:
+    """Make the parity of *span* agree with its data, given the XOR of the other data; the members that did not take it.
+
+    Does nothing if somebody is missing.  Raises what a member raises that holds the data.
+    """
     low, high = span.low, span.high
     if any(high > members[slot].valid for slot in span.slots) or low >= members[span.parity].valid:
         return []
@@ -151,9 +158,6 @@ async def _renew(span: Span, partial: memoryview, members: Sequence[Member], wri
         raise failure.error
     parity = memoryview(bytearray(high - low))
     xor(parity, [*buffers, partial] if len(partial) else buffers)
-    for member in (members[span.parity], members[span.parity].copy):
-        if member is not None:
-            written[id(member)] = member
     failed = await write_all(members, [Transfer(span.parity, low, high, [parity])])
     return [(failure.member, failure.error) for failure in failed]
 

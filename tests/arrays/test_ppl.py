@@ -169,6 +169,47 @@ async def test_without_space_for_its_record_a_write_fails_and_nothing_is_written
     await stack.write(0, b"\x11" * 4096)
 
 
+@pytest.mark.parametrize("forever", [False, True])
+async def test_a_stripe_that_is_half_written_for_want_of_space_still_agrees_with_its_parity(forever):
+    stack, devices = ram()
+    await stack.log.start()
+    await stack.write(0, b"\x11" * 12 * KIB)
+    devices[3].fail("write", lambda: NoSpace("full"), within=(DATA, DATA + 1), forever=forever)
+    with pytest.raises(NoSpace, match="full"):
+        await stack.write(4 * KIB, b"\x22" * 4096)
+    assert raw(devices[1])[DATA] == 0x22, "half of it was written"
+    assert stack.engine.sync.suspects == {0}, "the engine cannot know"
+    assert consistent(devices, 256 * KIB) == (not forever)
+    await stack.write(12 * KIB, b"\x33" * 4096)
+    assert record_on(devices[2]).entries[1:] == ((UNPROVEN,) if forever else (UNLOGGED,))
+    if not forever:
+        await stack.log.settle(0, 1)
+        assert record_on(devices[0]).entries == (UNPROVEN,), "from here on the stripe is somebody else's"
+
+
+async def test_what_is_on_record_is_carried_out_even_if_the_request_is_cancelled():
+    stack, devices = ram()
+    await stack.log.start()
+    devices[1].inline = False
+    gate = trio.Event()
+    devices[1].block("write", gate)
+    scope = trio.CancelScope()
+
+    async def doomed():
+        with scope:
+            await stack.write(4 * KIB, b"\x22" * 4096)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(doomed)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+    assert await stack.read(4 * KIB, 4096) == b"\x22" * 4096
+    assert consistent(devices, 256 * KIB)
+    assert not stack.engine.sync.needed
+
+
 async def test_records_go_to_a_copy_too_which_may_take_over_at_any_time():
     stack, devices = ram()
     await stack.log.start()
