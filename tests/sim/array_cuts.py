@@ -34,7 +34,8 @@ def run(seed: int, level: str, tally: Tally, *, patch: Callable[[Any], None] | N
 
 def run_scope(seed: int, level: str, tally: Tally, scope: Scope, patch: Callable[[Any], None] | None = None) -> Life:
     """As :func:`run`."""
-    subject = replace(subjects.draw(seed, level, spares=2 if scope.managing else 0), patch=patch)
+    subject = subjects.draw(seed, level, spares=2 if scope.managing else 0, consistency=scope.consistency)
+    subject = replace(subject, patch=patch)
     generator = random.Random(f"cuts/{seed}")
     life, wreck = None, None
     try:

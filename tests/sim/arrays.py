@@ -12,6 +12,7 @@ from orionfs.array import placement
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.creation import MdSpec, create_array
 from orionfs.array.levels import LEVELS
+from orionfs.array.policies import Policies
 from orionfs.testing.crash import DiskState
 from orionfs.testing.oracle import Violation
 from orionfs.testing.simdisk import SimDisk
@@ -23,6 +24,8 @@ from .standing import Standing, standing
 
 #: Where mdadm puts the data of a member this small.  Any other place is as good.
 DATA = MIB
+#: Of each member; mdadm takes 1 MiB.
+PPL_SIZE = 64 * KIB
 #: A resync of some hundred KiB that takes longer than this many simulated seconds hangs.
 PATIENCE_S = 60
 #: The levels whose redundancy is computed, not copied.
@@ -52,6 +55,9 @@ class Events:
 class ArraySubject:
     """An array of *level* with members whose data areas have these *sizes* (bytes).
 
+    ``bitmap_chunk`` is 0 without a bitmap.  The room before ``data_offset`` decides how large a journal is; a rebuild
+    goes ``rebuild_batch`` units at a time.
+
     There are *spares* disks more, that nobody has added yet.  ``absent`` are left out at assembly; ``force`` insists.
     ``patch`` is called with each array that is made, to plant a bug.
     """
@@ -61,9 +67,12 @@ class ArraySubject:
     chunk: int
     sizes: tuple[int, ...]
     logical_block: int = SECTOR
-    consistency: str = "resync"
-    whole_stripes: str = "in-place"
+    consistency: Any = "resync"
+    whole_stripes: Any = "in-place"
+    write_policy: Any = "back"
+    bitmap_chunk: int = 0
     data_offset: int = DATA
+    rebuild_batch: int = 1
     spares: int = 0
     disk_letter: str = "d"
     absent: frozenset[str] = frozenset()
@@ -73,7 +82,12 @@ class ArraySubject:
     def __str__(self) -> str:
         layout = f" {self.layout}" if self.layout else ""
         sizes = ", ".join(f"{size // KIB}K" for size in self.sizes)
-        return f"{self.level}{layout}, chunk {self.chunk // KIB}K, data areas {sizes}, blocks {self.logical_block}"
+        facts = [f"{self.level}{layout}, chunk {self.chunk // KIB}K, data areas {sizes}, blocks {self.logical_block}"]
+        if self.level in PARITY:
+            facts.append(f"{self.consistency}, whole stripes {self.whole_stripes}, write-{self.write_policy}")
+        if self.bitmap_chunk:
+            facts.append(f"bitmap of {self.bitmap_chunk // KIB}K")
+        return f"{'; '.join(facts)}; data at {self.data_offset // KIB}K"
 
     @property
     def redundant(self) -> bool:
@@ -116,9 +130,20 @@ class ArraySubject:
     async def create(self, sim: Simulation, disks: Sequence[SimDisk]) -> None:
         level = LEVELS[self.level]
         layout = level.layouts[self.layout or level.default_layout]
-        spec = MdSpec(level.md_level, "sim", layout, self.chunk // SECTOR)
+        spec = MdSpec(
+            level.md_level,
+            "sim",
+            layout,
+            self.chunk // SECTOR,
+            bitmap=bool(self.bitmap_chunk),
+            bitmap_chunk=self.bitmap_chunk,
+            consistency="ppl" if self.consistency == "ppl" else "resync",
+        )
         members = disks[: len(self.sizes)]
-        with mock.patch.object(placement, "data_offset", return_value=self.data_offset // SECTOR):
+        with (
+            mock.patch.object(placement, "data_offset", return_value=self.data_offset // SECTOR),
+            mock.patch.object(placement, "PPL_SIZE", PPL_SIZE // SECTOR),
+        ):
             await create_array(members, spec=spec, environment=sim.environment, freshly_made=True)
 
     async def start(self, sim: Simulation, disks: Sequence[SimDisk]) -> Any:
@@ -137,8 +162,9 @@ class ArraySubject:
             events=events,
             force=self.force,
             consistency=self.consistency,
+            policies=Policies(whole_stripes=self.whole_stripes, write_policy=self.write_policy),
         )
-        array.sim_events = events
+        array.pace.batch = lambda unit: unit * self.rebuild_batch
         if self.patch is not None:
             self.patch(array)
         return array

@@ -17,7 +17,7 @@ import trio
 
 from orionfs.device import StorageDevice
 from orionfs.errors import DeviceError
-from orionfs.testing import crash, simulation, workload
+from orionfs.testing import crash, workload
 from orionfs.testing.crash import DiskState, Part
 from orionfs.testing.machine import Fault
 from orionfs.testing.oracle import Mask, Oracle, Tags, Violation, read_tags
@@ -27,6 +27,7 @@ from orionfs.testing.workload import Round, Step, User
 from orionfs.units import SECTOR
 
 from .operator import Operator
+from .scale import simulate
 from .standing import read_mark
 
 
@@ -146,9 +147,7 @@ def live(
         life.managed, life.moves, life.faults = operator.done, operator.moves, planned
         return life
 
-    life = simulation.run(seed, main).value
-    assert life is not None
-    return life
+    return simulate(seed, main)
 
 
 async def _work(user: User, rounds: Sequence[Round]) -> None:
@@ -181,9 +180,7 @@ def live_on(life: Life, wreck: Wreck, subject: Subject, steps: int) -> Life:
         recorder.keep()
         return Life(life.seed, life.subject, rounds, oracle, recorder.points, user.errors, user.acknowledged, 0)
 
-    found = simulation.run(life.seed, main).value
-    assert found is not None
-    return found
+    return simulate(life.seed, main)
 
 
 class Wreck(NamedTuple):
@@ -306,20 +303,19 @@ def recover(
         subject.check_redundancy(disks)
         return Recovery(tags, recorder.points if recorder else [], tuple(disk.state() for disk in disks))
 
-    found = simulation.run(life.seed, main).value
-    assert found is not None
-    return found
+    return simulate(life.seed, main)
 
 
 def reread(life: Life, subject: Any, states: Sequence[DiskState], tags: Tags) -> None:
     """Bring *states* up as *subject* and compare its contents with *tags*."""
 
-    async def main(sim: Simulation) -> None:
+    async def main(sim: Simulation) -> bool:
         disks = [SimDisk.restored(state, machine=sim.machine, inline=1.0) for state in states]
         async with subject.open(sim, disks) as device:
             _same(tags, await User(sim, device, life.oracle).read_all(), f"without {', '.join(subject.absent)}")
+        return True
 
-    simulation.run(life.seed, main)
+    simulate(life.seed, main)
 
 
 def _same(tags: Tags, data: bytes, when: str) -> None:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from orionfs.errors import OrionError, Refused
-from orionfs.testing import simulation
 from orionfs.testing.crash import PAGE, DiskState
 from orionfs.testing.oracle import Mask, Oracle, Tags, Violation, read_tags
 from orionfs.testing.simdisk import SimDisk
@@ -29,6 +28,7 @@ from orionfs.testing.workload import User
 from orionfs.units import SECTOR
 
 from .campaign import Life, Tally, Wreck
+from .scale import simulate
 
 
 class Look(NamedTuple):
@@ -54,9 +54,7 @@ def look(life: Life, wreck: Wreck, sets: Sequence[frozenset[str]]) -> list[Look]
             found.append(Look(removed, contents))
         return found
 
-    looks = simulation.run(life.seed, main).value
-    assert looks is not None
-    return looks
+    return simulate(life.seed, main)
 
 
 def check(life: Life, wreck: Wreck, generator: random.Random, tally: Tally, limit: int) -> None:
@@ -152,13 +150,15 @@ def must_be_right(life: Life, wreck: Wreck, now: Any) -> Mask:
     """The blocks that must be old or new, as *now* stands; the others may be anything."""
     subject, oracle, at = life.subject, life.oracle, wreck.point.tick
     anything = np.zeros(oracle.blocks, np.bool_)
-    if now.degraded and subject.logged:
+    # Who had failed may be on record as failed nowhere but in the log.
+    failing = life.failing(at)
+    if subject.logged and (now.degraded or failing):
         settled_before = at + 1 if wreck.killed else oracle.durable_before(at)
         anything = in_place(subject, oracle, now, at, settled_before)
         if subject.consistency == "ppl":
             for write in oracle.unsettled(at, settled_before):
                 anything[write.first : write.end] = True
-        anything &= now.unheld
+        anything &= now.unheld(failing)
     return ~anything
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from orionfs.errors import OrionError
 from orionfs.testing.oracle import Violation
@@ -40,7 +41,9 @@ def absence(life: Life, wreck: Wreck, removed: frozenset[str], generator: random
     later = campaign.live_on(life, wreck, subject, generator.randint(0, 6))
     for step, error in later.errors:
         raise Violation(f"{step} failed without {', '.join(sorted(removed))}: {error!r}")
-    later.moves = [(0, name, True) for name in sorted(removed)]
+    missed = [(0, name, True) for name in sorted(removed)]
+    later.moves = missed
+    before = replace(life, moves=[*life.moves, *missed])
     points = generator.sample(later.points[:-1], min(2, len(later.points) - 1))
     for second in [*campaign.wrecks(points, generator, 2), *campaign.wrecks(later.points[-1:], generator, 1)]:
         tally.count("absent members returned")
@@ -52,7 +55,7 @@ def absence(life: Life, wreck: Wreck, removed: frozenset[str], generator: random
             # acknowledged before may turn out the other way.
             returned = removed - gone
             known = acknowledged or not returned or returned & set(now.lost)
-            story, states = (later, second) if known else (life, wreck._replace(states=second.states))
+            story, states = (later, second) if known else (before, wreck._replace(states=second.states))
             # Nor is what was read from one member held against the others, before they have got it.
             earlier = (life.oracle, wreck.point.tick) if gone else None
             try:

@@ -175,9 +175,8 @@ class NestedStanding(NamedTuple):
     def survives_without(self, gone: frozenset[str]) -> bool:
         return all(half.survives_without(gone) for half in self.halves)
 
-    @property
-    def unheld(self) -> Mask:
-        return self._outer([half.unheld for half in self.halves])
+    def unheld(self, gone: frozenset[str]) -> Mask:
+        return self._outer([half.unheld(gone) for half in self.halves])
 
     def stripes_of(self, blocks: Mask) -> Mask:
         inner = [half.stripes_of(mask) for half, mask in zip(self.halves, self._inner(blocks), strict=True)]

@@ -51,14 +51,15 @@ class Scope:
     """How far a campaign goes with one seed.
 
     The life has *plan*'s fault; *impatience* is the chance that a request is cancelled, *managing* the weight of the
-    steps of an administrator.  It is cut at every *every*-th point in up to *per_point* ways (None: all).  Each state
-    is held against the closure rule with up to *sets* sets of members removed; one in *thorough* is brought up for
-    good.
+    steps of an administrator; *consistency* is drawn unless it is given.  It is cut at every *every*-th point in up to
+    *per_point* ways (None: all).  Each state is held against the closure rule with up to *sets* sets of members
+    removed; one in *thorough* is brought up for good.
     """
 
     plan: Plan | None = None
     impatience: float = 0.0
     managing: int = 0
+    consistency: str = ""
     per_point: int | None = 6
     every: int = 1
     sets: int = 2
@@ -76,6 +77,8 @@ class Scope:
             name, _, value = word.partition("=")
             if name == "plan":
                 values[name] = Plan.parse(value)
+            elif name == "consistency":
+                values[name] = value
             elif value == "None":
                 values[name] = None
             else:

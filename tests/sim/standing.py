@@ -128,10 +128,9 @@ class Standing(NamedTuple):
         """Whether all data are there without the disks *gone* too."""
         return self.model.survives(slot for slot, name in enumerate(self.holders) if name is None or name in gone)
 
-    @property
-    def unheld(self) -> Mask:
-        """The blocks that only empty slots hold."""
-        return self.model.held_by(self.empty)
+    def unheld(self, gone: frozenset[str]) -> Mask:
+        """The blocks that only empty slots hold, and those of *gone*."""
+        return self.model.held_by(slot for slot, name in enumerate(self.holders) if name is None or name in gone)
 
     def stripes_of(self, blocks: Mask) -> Mask:
         """The blocks that share redundancy with any of *blocks*."""
