@@ -446,7 +446,11 @@ def test_a_level_of_another_release_is_named(level, noun):
         ({"level": 10, "chunksize": 128, "layout": 0x202}, Unsupported, "layout 514.* for raid10"),
         ({"level": 10, "chunksize": 128, "layout": 0x20201}, Unsupported, "layout 131585.* for raid10"),
         ({"level": 10, "chunksize": 128, "layout": 0x104, "raid_disks": 3}, IntegrityError, "a raid10 of 3 members"),
-        ({"level": 10, "chunksize": 128, "layout": 0x201, "size": 128}, IntegrityError, "less than the 2 chunks of its"),
+        (
+            {"level": 10, "chunksize": 128, "layout": 0x201, "size": 128},
+            IntegrityError,
+            "less than the 2 chunks of its",
+        ),
         ({"level": RAID0, "chunksize": 24}, Unsupported, "chunk of 12 KiB"),
         ({"level": RAID1, "size": 0, "chunksize": 0, "layout": 0}, IntegrityError, "less than one chunk"),
         ({"level": LINEAR, "data_size": 0, "chunksize": 0, "layout": 0}, IntegrityError, "less than one chunk"),
