@@ -87,7 +87,7 @@ async def test_a_life_of_members(tmp_path: Path, expected_logs):
         answer = await here.do("array.replace", array="vault", member="a", by="t")
         assert answer["done"] == ["t added to vault: it is spare", "a is being replaced"]
         await until(here.manager, lambda: states(here.manager) == {"t": "active", "s": "active", "c": "active"})
-        await until(here.manager, lambda: 'members = ["t", "s", "c"]' in here.text)
+        await until(here.manager, lambda: 'members = ["t", "s", "c"]' in here.manager.configuration.text)
         assert "spares" not in here.text
         assert await read(here.manager) == DATA
 
