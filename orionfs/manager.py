@@ -17,6 +17,7 @@ import trio
 from orionfs.array.array import Array
 from orionfs.array.assembly import Source, assemble
 from orionfs.array.levels import LEVELS
+from orionfs.array.member import Member
 from orionfs.array.policies import Policies
 from orionfs.array.superblock_io import read_superblock
 from orionfs.array.support import Expectation
@@ -283,13 +284,13 @@ class StorageManager:
     async def remove_member(self, array: Array, label: str, *, instead: str = "") -> None:
         """Have *array* forget the member or spare *label*, and write *instead* in its place in the configuration.
 
-        Without *instead* that is who has taken its slot, or nobody.  Raises what the array raises.
+        Without *instead* that is who has taken its slot, or nobody.  A member that the array does not know any more,
+        because somebody has taken the slot that it left, may be only in the configuration.  Raises what the array
+        raises.
         """
         async with self.membership(array.name):
-            member = array.roster.find(label)
-            in_slot = array.roster.slots[member.slot] if member.slot >= 0 else member
-            if not instead and in_slot is not member and self.path_of(in_slot.label) is not None:
-                instead = in_slot.label
+            member = next((each for each in array.roster.everyone() if each.label == label), None)
+            instead = instead or self._successor(array, label, member)
 
             def change(edit: Edit) -> None:
                 if not edit.put_member(array.name, label, instead or MISSING):
@@ -298,11 +299,22 @@ class StorageManager:
             named = any(use.label == label for use in uses(self.spec))
             if named:
                 await self.configuration.preview(change)
-            device = await array.remove(label)
-            if device is not None:
-                await self.close(device)
+            if member is not None:
+                device = await array.remove(label)
+                if device is not None:
+                    await self.close(device)
             if named:
                 await self.edit(change)
+
+    def _successor(self, array: Array, label: str, member: Member | None) -> str:
+        """Who is in the slot that *label* has left, by what the configuration calls it; empty if nobody is."""
+        spec = self.spec.array(array.name)
+        listed = spec.members if spec is not None else ()
+        slot = member.slot if member is not None else listed.index(label) if label in listed else -1
+        if not 0 <= slot < len(array.roster.slots):
+            return ""
+        in_slot = array.roster.slots[slot]
+        return in_slot.label if in_slot is not member and self.path_of(in_slot.label) is not None else ""
 
     async def close(self, device: StorageDevice) -> None:
         """Close a device that nobody uses; what goes wrong is an event."""

@@ -122,9 +122,12 @@ def _next(array: Array) -> str:
     if vacant and array.roster.spares and array.policies.spare_policy == "manual":
         return f"orionctl array set {name} spare_policy=auto"
     if vacant:
-        missing = [member.label for member in vacant if member.state == "missing" and member.label[:5] != "slot "]
-        add = f"orionctl array add {name} members/new.img"
-        return f"bring {', '.join(missing)} back, or  {add}" if missing else add
+        known = [member for member in vacant if not member.label.startswith("slot ")]
+        if not known:
+            return f"orionctl array add {name} members/new.img"
+        missing = [member.label for member in known if member.state == "missing"]
+        replace = f"orionctl array replace {name} {known[0].label} members/new.img"
+        return f"bring {', '.join(missing)} back, or  {replace}" if missing else replace
     found = array.background.describe_scrub([])
     if found is not None and found["kind"] == "check" and found["mismatches"]:
         return f"orionctl array repair {name}"

@@ -217,7 +217,10 @@ def new_text(array: ArraySpec) -> str:
             "One mount of OrionFS. Paths are relative to this file; arrays appear below arrays/ of the mount."
         )
     )
+    table = array_table(array)
+    if array.member_size is not None:
+        table["member_size"].comment("of the files that orionctl init makes")
     arrays = tomlkit.aot()
-    arrays.append(array_table(array))
+    arrays.append(table)
     document.add("array", arrays)
     return tomlkit.dumps(document)

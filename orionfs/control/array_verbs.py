@@ -14,7 +14,7 @@ from orionfs.array.policies import COUNTS, parse_policy
 from orionfs.array.roster import NO_SLOT
 from orionfs.config.edit import Edit
 from orionfs.config.graph import inner_arrays, uses
-from orionfs.config.spec import SpareSpec, Spec
+from orionfs.config.spec import MISSING, SpareSpec, Spec
 from orionfs.control.array_creation import create_array
 from orionfs.control.server import Verbs
 from orionfs.device import StorageDevice
@@ -125,7 +125,7 @@ class ArrayVerbs:
                     await manager.close(device)
             manager.spares.note(SpareSpec(label, (array.name,)), array.name)
             await manager.edit(edit)
-        return f"{label} added to {array.name}: it is {array.roster.find(label).state}"
+        return f"{label} added to {array.name}"
 
     def _adding(self, name: str, label: str) -> Callable[[Edit], None]:
         listed = any(use.label == label and use.owner in ("", name) for use in uses(self._manager.spec))
@@ -174,13 +174,30 @@ class ArrayVerbs:
 
     async def remove(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Forget a member that is not in use; the configuration gets who is in its slot instead."""
-        array, member = self._member(arguments)
+        array, label = self._listed(arguments["array"], arguments["member"])
+        if not label:
+            array, member = self._member(arguments)
+            label = member.label
+            if arguments.get("dry_run") and (member.active or member.state in ("rebuilding", "replacing")):
+                hint = f"orionctl array fail {array.name} {label}  first"
+                raise Refused(f"{label} is in use ({member.state})", hint=hint)
         if not arguments.get("dry_run"):
-            await self._manager.remove_member(array, member.label)
-        elif member.active or member.state in ("rebuilding", "replacing"):
-            hint = f"orionctl array fail {array.name} {member.label}  first"
-            raise Refused(f"{member.label} is in use ({member.state})", hint=hint)
-        return _answer("array.remove", array.name, [f"{member.label} removed"], self._advice(array))
+            await self._manager.remove_member(array, label)
+        return _answer("array.remove", array.name, [f"{label} removed"], self._advice(array))
+
+    def _listed(self, name: str, wanted: str) -> tuple[Array, str]:
+        """The member *wanted* if it is in the configuration alone: the array does not know it any more.
+
+        Otherwise its label is empty.
+        """
+        arrays = self._arrays(name)
+        for array in arrays:
+            known = {member.label for member in array.roster.everyone()}
+            spec = self._manager.spec.array(array.name)
+            for label in spec.members if spec is not None else ():
+                if label not in known and label != MISSING and wanted in (label, label.rsplit("/", 1)[-1]):
+                    return array, label
+        return arrays[0], ""
 
     async def replace(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Have a spare, or a new device, take the place of a member."""
@@ -198,8 +215,7 @@ class ArrayVerbs:
                 raise Refused(
                     f"{label} is {member.state}", hint=f"name the device that is to take its place: {label} NEW"
                 )
-            if member in array.roster.everyone():
-                await self._manager.remove_member(array, label, instead=by)
+            await self._manager.remove_member(array, label, instead=by)
             done.append(f"{label} removed; {by} takes its place")
         else:
             async with self._manager.membership(array.name):

@@ -75,7 +75,7 @@ async def test_a_life_of_members(tmp_path: Path, expected_logs):
         blank(tmp_path, "s", "t")
         answer = await here.do("array.fail", array="vault", member="1")
         assert answer["done"] == ["b taken out of service"]
-        assert answer["next"] == "orionctl array add vault members/new.img"
+        assert answer["next"] == "orionctl array replace vault b members/new.img"
         await here.do("array.add", array="vault", devices=["s"])
         assert 'spares = ["s"]' in here.text
         await until(here.manager, lambda: states(here.manager).get("s") == "active")
@@ -85,7 +85,7 @@ async def test_a_life_of_members(tmp_path: Path, expected_logs):
         assert states(here.manager) == {"a": "active", "s": "active", "c": "active"}
 
         answer = await here.do("array.replace", array="vault", member="a", by="t")
-        assert answer["done"] == ["t added to vault: it is spare", "a is being replaced"]
+        assert answer["done"] == ["t added to vault", "a is being replaced"]
         await until(here.manager, lambda: states(here.manager) == {"t": "active", "s": "active", "c": "active"})
         await until(here.manager, lambda: 'members = ["t", "s", "c"]' in here.manager.configuration.text)
         assert "spares" not in here.text
@@ -112,6 +112,38 @@ async def test_a_failed_member_is_replaced_by_a_new_device_in_one_step(tmp_path:
         assert 'members = ["a", "n", "c"]' in here.text
         with pytest.raises(NotFound, match="no member b"):
             await here.do("array.replace", array="vault", member="b", by="n")
+
+
+async def test_a_missing_member_whose_slot_is_taken_leaves_the_configuration_too(tmp_path: Path, expected_logs):
+    expected_logs("is not used, it is missing", "degraded: slot 1 is empty")
+    spec = await made(tmp_path, array())
+    (tmp_path / "b").unlink()
+    manager = await opened(spec)
+    async with manager.running():
+        here = Mounted(tmp_path, manager)
+        assert named(manager, "vault").details["next"].startswith("bring b back, or  orionctl array replace vault b ")
+        blank(tmp_path, "n")
+        await here.do("array.add", array="vault", devices=["n"])
+        await until(manager, lambda: states(manager) == {"a": "active", "n": "active", "c": "active"})
+        with pytest.raises(NotFound, match="no member z"):
+            await here.do("array.remove", array="vault", member="z")
+        await here.do("array.remove", array="vault", member="b", dry_run=True)
+        await here.do("array.remove", array="vault", member="b")
+        assert 'members = ["a", "n", "c"]' in here.text
+        assert "spares" not in here.text
+
+
+async def test_a_missing_member_is_replaced_in_one_step(tmp_path: Path, expected_logs):
+    expected_logs("is not used, it is missing", "degraded: slot 1 is empty")
+    spec = await made(tmp_path, array())
+    (tmp_path / "b").unlink()
+    manager = await opened(spec)
+    async with manager.running():
+        here = Mounted(tmp_path, manager)
+        blank(tmp_path, "n")
+        await here.do("array.replace", array="vault", member="b", by="n")
+        await until(manager, lambda: states(manager) == {"a": "active", "n": "active", "c": "active"})
+        assert 'members = ["a", "n", "c"]' in here.text
 
 
 async def test_a_removed_member_without_a_stand_in_leaves_an_empty_slot(tmp_path: Path, expected_logs):

@@ -11,39 +11,39 @@ import os
 from pathlib import Path
 from typing import Any
 
-from orionfs.array.levels import LEVELS
 from orionfs.config.array_table import name_problem
-from orionfs.config.levels import normal_level
+from orionfs.config.levels import base_of, layouts_of, level_names, normal_level
 from orionfs.config.load import examine_text, load_spec
 from orionfs.config.spec import DEFAULT_CHUNK, MAX_MEMBERS, SPEC_NAME, ArraySpec, Spec
 from orionfs.errors import UsageError, from_oserror
 from orionfs.hostfs import SystemHostFs
 from orionfs.tools.orionctl.output import Output
-from orionfs.units import KIB, MIB, format_size, parse_size
+from orionfs.tools.orionctl.parsing import size
+from orionfs.units import MIB, format_size
 
 EPILOG = """\
 examples:
   orionctl init demo                                  a RAID 5 of four sparse files of 256 MiB in the folder demo
   orionctl init demo --level raid1 --size 1GiB        a mirror
+  orionctl init demo --level raid6 --spares 1         a RAID 6 with a spare that takes over by itself
   orionctl init demo/mirror.toml --level mirror       a configuration under a name of its own
 """
 
-#: How many members an array gets unless --members says.
-_USUAL_MEMBERS = {"linear": 2, "raid0": 4, "raid1": 2, "raid5": 4}
-_CHOICES = ("name", "level", "members", "size", "chunk", "layout")
+#: How many members an array gets unless --members says, if it is not four.
+_USUAL_MEMBERS = {"linear": 2, "jbod": 2, "raid1": 2, "raid1e": 3, "raid50": 6, "raid60": 8}
+_CHOICES = ("name", "level", "members", "spares", "size", "chunk", "layout")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a folder, or a .toml file")
     group = parser.add_argument_group("for a new configuration")
     group.add_argument("--name", help="of the array (vault)")
-    group.add_argument("--level", help=f"{', '.join(LEVELS)} (raid5)")
-    group.add_argument(
-        "--members", type=int, metavar="N", help="how many member files (2 for linear and raid1, else 4)"
-    )
-    group.add_argument("--size", type=_size, metavar="SIZE", help="of each member file; it is sparse (256MiB)")
-    group.add_argument("--chunk", type=_size, metavar="SIZE", help="bytes that one member holds in a row (64KiB)")
-    group.add_argument("--layout", help="of RAID 5: left-symmetric and others")
+    group.add_argument("--level", help=f"{', '.join(level_names())} (raid5)")
+    group.add_argument("--members", type=int, metavar="N", help="how many member files (4; 2 for raid1, 8 for raid60)")
+    group.add_argument("--spares", type=int, metavar="N", help="how many files that take over where one is lost (0)")
+    group.add_argument("--size", type=size, metavar="SIZE", help="of each member file; it is sparse (256MiB)")
+    group.add_argument("--chunk", type=size, metavar="SIZE", help="bytes that one member holds in a row (64KiB)")
+    group.add_argument("--layout", help="of raid5: left-symmetric and others; of raid10: n2, f2, o2 and others")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be made")
 
 
@@ -107,8 +107,10 @@ def _refuse_choices(arguments: argparse.Namespace, file: Path) -> None:
 
 def _new_spec(arguments: argparse.Namespace, file: Path) -> tuple[Spec, str]:
     """The configuration that the options describe, and its text.  Raises UsageError."""
+    from orionfs.config.edit import new_text  # slow, and not needed to say --help
+
     array = _array(arguments, file)
-    text = template(array)
+    text = new_text(array)
     spec, problems = examine_text(text, file)
     if spec is None:
         raise UsageError(problems[0].message, hint=problems[0].hint)
@@ -122,51 +124,31 @@ def _array(arguments: argparse.Namespace, file: Path) -> ArraySpec:
         raise UsageError(problem, hint="choose letters, digits, dots, dashes and underscores")
     level = normal_level(arguments.level if arguments.level is not None else "raid5")
     if level is None:
-        raise UsageError(f"there is no level {arguments.level}", hint=f"it can be {', '.join(LEVELS)}")
-    count = arguments.members if arguments.members is not None else _USUAL_MEMBERS[level]
+        raise UsageError(f"there is no level {arguments.level}", hint=f"it can be {', '.join(level_names())}")
+    count = arguments.members if arguments.members is not None else _USUAL_MEMBERS.get(level, 4)
+    spares = arguments.spares if arguments.spares is not None else 0
     if not 1 <= count <= MAX_MEMBERS:
         raise UsageError(f"{count} is not a possible number of members")
-    layouts = [layout for layout in LEVELS[level].layouts if layout]
+    if not 0 <= spares <= MAX_MEMBERS:
+        raise UsageError(f"{spares} is not a possible number of spares")
+    layouts = layouts_of(level)
     if arguments.layout is not None and arguments.layout not in layouts:
         hint = f"it can be {', '.join(layouts)}" if layouts else "leave --layout out"
         raise UsageError(f"{level} has no layout {arguments.layout}", hint=hint)
     chunk = arguments.chunk
-    if chunk is None and LEVELS[level].chunked:
+    base = base_of(level)
+    if chunk is None and base is not None and base.chunked:
         chunk = DEFAULT_CHUNK
     folder = "members" if file.name == SPEC_NAME else f"{file.stem}-members"
     return ArraySpec(
         name=name,
         level=level,
         members=tuple(f"{folder}/d{number}.img" for number in range(count)),
+        spares=tuple(f"{folder}/s{number}.img" for number in range(spares)),
         chunk=chunk,
         layout=arguments.layout,
         member_size=arguments.size if arguments.size is not None else 256 * MIB,
     )
-
-
-def template(array: ArraySpec) -> str:
-    """The text of a new configuration."""
-    lines = [
-        "# One mount of OrionFS. Paths are relative to this file; the arrays appear below arrays/ of the mount.",
-        "[[array]]",
-        f'name = "{array.name}"',
-        f'level = "{array.level}"',
-    ]
-    if array.chunk is not None:
-        lines.append(f"chunk = {_size_text(array.chunk)}")
-    if array.layout is not None:
-        lines.append(f'layout = "{array.layout}"')
-    lines.append("members = [")
-    lines += [f'  "{member}",' for member in array.members]
-    lines += ["]", f"member_size = {_size_text(array.member_size or 0)}  # of the files that orionctl init makes"]
-    return "\n".join(lines) + "\n"
-
-
-def _size_text(size: int) -> str:
-    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
-        if size and size % unit == 0:
-            return f'"{size // unit}{name}"'
-    return str(size)
 
 
 def _write(file: Path, text: str) -> None:
@@ -176,10 +158,3 @@ def _write(file: Path, text: str) -> None:
         hostfs.replace(file, text.encode(), 0o644)
     except OSError as error:
         raise from_oserror(error, f"write {file}") from error
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
