@@ -233,6 +233,7 @@ class PartialParityLog:
                 else:
                     await self._lead(group)
             if group.error is not None:
+                self._mended |= {piece.row for piece in job.pieces}  # nothing has been written
                 raise type(group.error)(group.error.message, hint=group.error.hint) from group.error
             # What is on record is carried out: a stripe that is left half written is in doubt until it is resynced.
             with trio.CancelScope(shield=True):
@@ -352,7 +353,6 @@ class PartialParityLog:
                 return  # so early somebody only mends what could not be read, which changes nothing
             await self.start()
         self._settles += 1
-        self._mended -= set(range(first, end))
         self._remember(first, end)
         if self._warned and not self._live(first, end):
             return
@@ -403,6 +403,8 @@ class PartialParityLog:
                 settles = self._settles
                 await self._fail(await self.flush())
                 if quiet and settles == self._settles:
+                    # Nobody has told how it went with them.
+                    self._mended -= {row for row in self._mended for low, high in self._settled if low <= row < high}
                     self._settled.clear()
                     self._unlogged = self._warned = False  # whoever settles from here on waits for the turn
                 extra = tuple(self._extra())

@@ -167,6 +167,7 @@ async def test_without_space_for_its_record_a_write_fails_and_nothing_is_written
     assert not any(raw(devices[0])[DATA:])
     assert stack.faults.lost == []
     await stack.write(0, b"\x11" * 4096)
+    assert record_on(devices[3]).entries[1:] == (UNLOGGED,), "the engine suspects the stripe, and parity is right"
 
 
 @pytest.mark.parametrize("forever", [False, True])
@@ -184,7 +185,9 @@ async def test_a_stripe_that_is_half_written_for_want_of_space_still_agrees_with
     assert record_on(devices[2]).entries[1:] == ((UNPROVEN,) if forever else (UNLOGGED,))
     if not forever:
         await stack.log.settle(0, 1)
-        assert record_on(devices[0]).entries == (UNPROVEN,), "from here on the stripe is somebody else's"
+        assert record_on(devices[0]).entries == (UNLOGGED,)
+        await stack.log.drain()
+        assert record_on(devices[0]).entries == (UNPROVEN,), "nobody has told what has become of it"
 
 
 async def test_what_is_on_record_is_carried_out_even_if_the_request_is_cancelled():
