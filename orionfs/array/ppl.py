@@ -72,6 +72,8 @@ class PartialParityLog:
         self._sync = sync
         self._areas: dict[int, PplArea] = {}
         self._generation = 0
+        #: Bytes of partial parity that fit into a record on any member.
+        self._capacity = LEAST - 2 * HEADER_SIZE
         self._starting = self._started = False
         self._preparing = trio.Lock()
         #: Held by the group in flight, and by whoever else writes records.
@@ -134,6 +136,7 @@ class PartialParityLog:
                 failures = await self._each(known, lambda area: self._restart(area, extra))
                 self._started = True
             failures += await self._prepare(extra)
+            self._capacity = min([area.capacity for area in self._current()], default=self._capacity)
         await self._fail(failures)
 
     async def _restart(self, area: PplArea, extra: Sequence[Entry]) -> None:
@@ -182,7 +185,7 @@ class PartialParityLog:
         pieces = [piece for row in rows for piece in self._pieces(row)]
         if not pieces:
             await put(transfers)  # no parity that could be wrong
-        elif len(pieces) == 1 and pieces[0].size <= self._capacity():
+        elif len(pieces) == 1 and pieces[0].size <= self._capacity:
             await self._commit(Job(pieces, transfers), put)
         else:
             for job in self._split(pieces, transfers):
@@ -200,7 +203,7 @@ class PartialParityLog:
         first = fact.cells[0].column
         partial = memoryview(bytearray(fact.high - fact.low))
         xor(partial, [fact.parity, *(cell.data for cell in fact.cells)])
-        most = round_down(self._capacity(), _PAGE)
+        most = round_down(self._capacity, _PAGE)
         return [
             Piece(slot, fact.row, low, high, first, len(fact.cells), partial[low - fact.low : high - fact.low])
             for low, high in steps(fact.low, fact.high, most)
@@ -208,7 +211,7 @@ class PartialParityLog:
 
     def _split(self, pieces: list[Piece], transfers: list[Transfer]) -> Iterator[Job]:
         """As few jobs as the room for one record allows, in the order of member addresses."""
-        chunk, capacity = self._layout.chunk, self._capacity()
+        chunk, capacity = self._layout.chunk, self._capacity
         begin = 0
         taken: list[Piece] = []
         room: dict[int, list[int]] = {}
@@ -267,10 +270,9 @@ class PartialParityLog:
 
     def _join(self, job: Job) -> Group:
         group = self._forming
-        if group is None or not group.fits(job, self._capacity()):
+        if group is None or not group.take(job, self._capacity):
             group = self._forming = Group()
-        group.jobs.append(job)
-        group.left += 1
+            group.take(job, self._capacity)
         return group
 
     def _leave(self, group: Group, job: Job) -> None:
@@ -465,9 +467,6 @@ class PartialParityLog:
 
     def _current(self) -> list[PplArea]:
         return [area for slot in range(len(self._members)) for area in self._areas_of(slot)]
-
-    def _capacity(self) -> int:
-        return min((area.capacity for area in self._current()), default=LEAST - 2 * HEADER_SIZE)
 
     def _next(self) -> int:
         self._generation += 1

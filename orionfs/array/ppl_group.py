@@ -51,6 +51,8 @@ class Group:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        #: By parity member: entries and bytes of partial parity, also those of jobs that have left.
+        self._taken: dict[int, tuple[int, int]] = {}
         self.left = 0
         self.led = False
         self.recorded = False
@@ -59,13 +61,21 @@ class Group:
         #: Its place in the sequence of groups; 0 before it has the turn.
         self.number = 0
 
-    def fits(self, job: Job, capacity: int) -> bool:
-        """Whether *job* may join."""
-        pieces = [piece for other in (*self.jobs, job) for piece in other.pieces]
-        return all(
-            len(parts) <= MOST_ENTRIES and sum(part.size for part in parts) <= capacity
-            for parts in by_slot(pieces).values()
-        )
+    def take(self, job: Job, capacity: int) -> bool:
+        """Let *job* in if there is room for it, *capacity* bytes of partial parity on each member; whether there was.
+
+        There always is for the first.
+        """
+        taken = dict(self._taken)
+        for piece in job.pieces:
+            entries, size = taken.get(piece.slot, (0, 0))
+            taken[piece.slot] = entries, size = entries + 1, size + piece.size
+            if self.jobs and (entries > MOST_ENTRIES or size > capacity):
+                return False
+        self._taken = taken
+        self.jobs.append(job)
+        self.left += 1
+        return True
 
 
 def by_slot(pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
