@@ -131,7 +131,7 @@ class CopiesEngine(Engine):
     def try_read(self, offset: int, buffers: Sequence[Buffer]) -> bool:
         length = len(buffers[0]) if len(buffers) == 1 else total_length(buffers)
         group, base, run = self._find(offset)
-        if length > run:
+        if length > run or (self.sync.suspects and self._suspected(offset, length)):
             return False
         place = self._place(group, base, offset, length)
         member = self.members[place.slot]
@@ -149,6 +149,8 @@ class CopiesEngine(Engine):
         return True
 
     async def read(self, offset: int, buffers: Sequence[Buffer], length: int) -> None:
+        if self.sync.suspects and self._suspected(offset, length):
+            await self._decide(offset, length)
         group, base, run = self._find(offset)
         if length <= run:
             place = self._stumbled_at(offset) or self._place(group, base, offset, length)
@@ -165,6 +167,23 @@ class CopiesEngine(Engine):
             # will be served from the fixed one, which may not have it yet.
             for failure in await read_all(self.members, self._plan_read(offset, buffers, length, fixed=True)):
                 await self._recover(failure)
+
+    def _suspected(self, offset: int, length: int) -> bool:
+        return not self.sync.suspects.isdisjoint(range(*self._units(offset, length)))
+
+    async def _decide(self, offset: int, length: int) -> None:
+        """Before somebody sees what a half-done write has left, have all copies agree on it, if that can be done.
+
+        So nobody sees anything else later, even if the fixed copy is lost before the resync comes by.
+        """
+        if self.read_only or not self._several:
+            return
+        for unit in sorted(self.sync.suspects.intersection(range(*self._units(offset, length)))):
+            try:
+                await self.sync_units(unit, 1)
+            except OrionError:
+                continue  # the resync will meet it too, and report it; until then there is the fixed copy
+            self.sync.prove(unit, unit + 1)
 
     def _stumbled_at(self, offset: int) -> Place | None:
         """The copy that an attempt to read at once has just failed on: it is to be mended, not to be passed by."""

@@ -245,6 +245,21 @@ async def test_a_write_that_is_given_up_leaves_no_block_that_flips(shape):
         stage.check_copies(oracle)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+async def test_what_was_seen_of_a_half_done_write_outlasts_the_copy_that_it_was_seen_on(shape):
+    stage = set_up(shape)
+    await stage.fill()
+    fixed, *others = [slot for slot, _where in stage.places(8192)]
+    for slot in others:
+        stage.faulty[slot].block("write", trio.Event())
+    with trio.move_on_after(0):
+        await stage.write(8192, b"n" * 4096)
+    assert await stage.read(8192, 4096) == b"n" * 4096
+    await stage.lose(fixed)
+    assert await stage.read(8192, 4096) == b"n" * 4096
+    assert not stage.engine.sync.suspects
+
+
 @pytest.mark.parametrize("policy", ["adaptive", "round-robin", "nearest"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 async def test_a_block_does_not_flip_while_it_is_written(shape, policy):
