@@ -150,7 +150,11 @@ class StorageManager:
                 for device in opened:
                     await device.aclose()
             raise
-        array.spare_pool = lambda size: self.spares.lend(spec.name, size)
+        array.spare_pool = lambda size: self.spares.lend(spec.name, size, array.geometry.logical_block)
+        used = {id(member.device) for member in array.roster.everyone()}
+        for device in opened:
+            if id(device) not in used:
+                await self.close(device)  # it is not locked for nothing: who wants to use it again may
         return array
 
     async def _source(self, spec: ArraySpec, index: int, member: str) -> Source:
@@ -413,7 +417,8 @@ class StorageManager:
             except OrionError as error:
                 self.events.emit("array.close-failed", array.name, str(error), severity="error")
                 problems.append(error)
-        return problems + await self.spares.aclose()
+        await self.spares.aclose()
+        return problems
 
 
 def _times_lost(error: OrionError) -> OrionError:

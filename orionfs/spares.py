@@ -60,9 +60,7 @@ class SparePool:
         """
         listed = {spec.label for spec in specs}
         for label in [label for label in self._spares if label not in listed]:
-            device = self._spares.pop(label).device
-            if device is not None:
-                await device.aclose()
+            await self._let_go(self._spares.pop(label))
         for spec in specs:
             known = self._spares.get(spec.label)
             if known is not None:
@@ -144,25 +142,29 @@ class SparePool:
         spare = self._spares[label]
         spare.holder, spare.problem, spare.refused = "", problem, True
 
-    async def lend(self, name: str, size: int) -> tuple[str, StorageDevice] | None:
+    async def lend(self, name: str, size: int, block: int) -> tuple[str, StorageDevice] | None:
         """The smallest idle spare of at least *size* bytes that may serve array *name*; None if there is none.
 
-        The array owns the device.  One that holds something recognizable is passed over, with an event.
+        It is addressed in blocks of *block* bytes or less.  The array owns the device.  One that holds something
+        recognizable is passed over, with an event.
         """
         fit = [
             spare
             for spare in self._spares.values()
-            if spare.device is not None and name in spare.spec.serves and spare.device.geometry.size >= size
+            if spare.device is not None
+            and name in spare.spec.serves
+            and spare.device.geometry.size >= size
+            and spare.device.geometry.logical_block <= block
         ]
         for spare in sorted(fit, key=lambda spare: spare.device.geometry.size if spare.device else 0):
-            if await self._usable(spare) and spare.device is not None:
+            # Somebody else may have taken it while it, or one before it, was looked at.
+            if spare.device is not None and await self._usable(spare, spare.device) and spare.device is not None:
                 return spare.label, self.hand_over(spare, name)
         return None
 
-    async def _usable(self, spare: Spare) -> bool:
-        assert spare.device is not None
+    async def _usable(self, spare: Spare, device: StorageDevice) -> bool:
         try:
-            noun = await find_signature(spare.device)
+            noun = await find_signature(device)
         except OrionError as error:
             problem = f"it cannot be read: {error.message}"
         else:
@@ -204,14 +206,16 @@ class SparePool:
             if spare.state != "lent"
         ]
 
-    async def aclose(self) -> list[OrionError]:
-        """Close what is idle; what went wrong."""
-        problems: list[OrionError] = []
+    async def _let_go(self, spare: Spare) -> None:
+        """Close *spare* if it is idle.  Nothing of anybody's is on it, so that going wrong is no more than an event."""
+        device, spare.device = spare.device, None
+        if device is not None:
+            try:
+                await device.aclose()
+            except OrionError as error:
+                self._events.emit("spare.close-failed", spare.label, error.message, severity="warning")
+
+    async def aclose(self) -> None:
+        """Close what is idle."""
         for spare in self._spares.values():
-            device, spare.device = spare.device, None
-            if device is not None:
-                try:
-                    await device.aclose()
-                except OrionError as error:
-                    problems.append(error)
-        return problems
+            await self._let_go(spare)

@@ -72,6 +72,10 @@ class Administration(abc.ABC):
         """Raise unless the array takes writes."""
 
     @abc.abstractmethod
+    async def close_device(self, device: StorageDevice) -> OrionError | None:
+        """Close a device that the array owns; the error, which is an event too, if that fails."""
+
+    @abc.abstractmethod
     def survives_without(self, member: Member) -> bool:
         """Whether all data would be there if *member* went."""
 
@@ -150,7 +154,11 @@ class Administration(abc.ABC):
         if found is None:
             return None
         label, device = found
-        spare = await enlist_device(self, label, device, force=False)
+        try:
+            spare = await enlist_device(self, label, device, force=False)
+        except OrionError:
+            await self.close_device(device)
+            raise
         self.emit("spare.borrowed", f"{label} was taken from the shared spares")
         return spare
 
@@ -177,7 +185,7 @@ class Administration(abc.ABC):
     async def add(self, label: str, device: StorageDevice, *, force: bool = False) -> None:
         """Make *device* a spare, or what it was if it is a former member.  The array owns it then.
 
-        Without *force* a device that holds something recognizable is refused.
+        Without *force* a device that holds something recognizable is refused, unless it was a member of this array.
         """
         self.check_changeable()
         if not self.engine.redundant:
@@ -189,7 +197,8 @@ class Administration(abc.ABC):
         if known is not None and self._empty_slot_of(known) is not None:
             await self.readd(label, device)
             return
-        spare = await enlist_device(self, label, device, force=force)
+        # A former member whose slot is taken holds nothing that anybody could still want.
+        spare = await enlist_device(self, label, device, force=force or known is not None)
         spare.slot, spare.state = NO_SLOT, "spare"
         self.roster.spares.append(spare)
         await self._store_bitmap(spare)

@@ -114,6 +114,19 @@ async def test_a_failed_member_is_replaced_by_a_new_device_in_one_step(tmp_path:
             await here.do("array.replace", array="vault", member="b", by="n")
 
 
+async def test_a_former_member_is_a_spare_like_any_other(tmp_path: Path, expected_logs):
+    expected_logs("b is out of service", "b is not used, it is stale")
+    async with mounted(tmp_path, array(spares='["s"]')) as here:
+        await here.do("array.fail", array="vault", member="b")
+        await until(here.manager, lambda: states(here.manager).get("s") == "active")
+        await here.do("array.stop", array="vault")
+        await here.do("array.assemble", array="vault")  # b is listed, and has no part in it
+        assert "b" not in states(here.manager)
+        await here.do("array.remove", array="vault", member="b")
+        await here.do("array.add", array="vault", devices=["b"])
+        assert states(here.manager)["b"] == "spare"
+
+
 async def test_a_missing_member_whose_slot_is_taken_leaves_the_configuration_too(tmp_path: Path, expected_logs):
     expected_logs("is not used, it is missing", "degraded: slot 1 is empty")
     spec = await made(tmp_path, array())
