@@ -25,6 +25,9 @@ PPL_SIZE = 2048
 #: From the superblock to the bitmap or the PPL, whichever there is.
 LOG_OFFSET = 8
 
+#: The most that mdadm makes of a bitmap.
+_LARGEST_BITMAP = 256
+
 _SUPERBLOCK = OFFSET // SECTOR
 #: Logs begin and end at pages.
 _PAGE = 8
@@ -115,8 +118,8 @@ def free_gap(superblock: Superblock, bitmap_length: int = 0) -> tuple[int, int]:
     """(start, length) in sectors of the longest stretch between superblock and data that nothing of MD is in.
 
     Clear of the bad-block log, of a PPL, and of a bitmap: of the room that mdadm keeps for one, whether there is one or
-    not, and of the *bitmap_length* bytes that the one at hand takes.  In whole pages; the length is 0 if there is no
-    such stretch.
+    not, of the *bitmap_length* bytes that the one at hand takes, and, as its superblock does not tell, of the most that
+    mdadm makes if nothing ends it before.  In whole pages; the length is 0 if there is no such stretch.
     """
     used = [(0, (OFFSET + SIZE) // SECTOR), *_bad_block_log(superblock)]
     features = superblock.feature_map
@@ -125,8 +128,11 @@ def free_gap(superblock: Superblock, bitmap_length: int = 0) -> tuple[int, int]:
         start = _SUPERBLOCK + superblock.ppl_offset
         used.append((start, start + superblock.ppl_size))
     else:
-        offset = superblock.bitmap_offset if features & FEATURE_BITMAP else LOG_OFFSET
-        used.append((_SUPERBLOCK + offset, _SUPERBLOCK + offset + room))
+        start = _SUPERBLOCK + (superblock.bitmap_offset if features & FEATURE_BITMAP else LOG_OFFSET)
+        used.append((start, start + room))
+        if features & FEATURE_BITMAP:
+            ends = [low for low, _high in _bad_block_log(superblock) if low > start]
+            used.append((start, min([start + _LARGEST_BITMAP, *ends])))
     best = (0, 0)
     at = 0
     for low, high in [*sorted(used), (superblock.data_offset, superblock.data_offset)]:

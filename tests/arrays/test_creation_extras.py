@@ -70,6 +70,13 @@ async def test_a_new_bitmap_says_that_all_is_in_sync(level):
     assert found.notices == ()
 
 
+async def test_the_smallest_array_has_a_bitmap_too():
+    devices, superblocks = await create(MdSpec(1, "v", bitmap=True), count=2, size=MIB + 4 * KIB)
+    assert superblocks[0].size == 8
+    assert free_gap(superblocks[0]) == (32, 2016)
+    assert Bitmap.parse(bytes(devices[0].data[8192:12288])).chunks == 1
+
+
 async def test_the_chunk_of_the_bitmap_may_be_chosen():
     devices, _superblocks = await create(spec_of("raid5", bitmap=True, bitmap_chunk=4 * KIB))
     assert Bitmap.parse(bytes(devices[0].data[8192:12288])).chunksize == 4 * KIB

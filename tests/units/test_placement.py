@@ -97,7 +97,9 @@ def ppl(offset, size):
         ({}, 0, (32, 4064)),
         ({"bblog_size": 0, "bblog_offset": 0}, 0, (24, 4072)),  # mdadm may want a bitmap there one day
         ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8}, 0, (32, 4064)),
-        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8, "bblog_size": 0}, 40000, (96, 4000)),
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8, "bblog_size": 0}, 0, (272, 3824)),
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8, "bblog_size": 0}, 400000, (800, 3296)),
+        ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 8, "bblog_offset": 100}, 0, (120, 3976)),
         ({"feature_map": FEATURE_BITMAP, "bitmap_offset": 3000, "bblog_size": 0}, 0, (16, 2992)),
         ({"bblog_offset": 2056} | ppl(8, 2048), 0, (2072, 2024)),
         ({"bblog_offset": 2056, "data_offset": 2072} | ppl(8, 2048), 0, (0, 0)),
