@@ -141,7 +141,8 @@ def _differ(verdict: Verdict) -> bool:
 
 
 def _forced(verdict: Verdict, engine: Engine, logs: Logs) -> bool:
-    return verdict.dirty and engine.redundant and not engine.can_sync and not logs.usable
+    parity = BY_MD_LEVEL[verdict.freshest.level].has_parity
+    return verdict.dirty and parity and not all(member.active for member in engine.members) and not logs.usable
 
 
 def _roster(verdict: Verdict, devices: dict[int, StorageDevice | None]) -> Roster:

@@ -23,7 +23,7 @@ class ParityUpkeep(ParityWriter):
 
     @property
     def can_sync(self) -> bool:
-        return self._whole
+        return self._whole or sum(not member.active for member in self.members) < self.layout.parities
 
     async def _acquire(self, first: int, end: int) -> None:
         if not self._lock.try_acquire(first, end):
@@ -54,7 +54,10 @@ class ParityUpkeep(ParityWriter):
     # --- resync ----------------------------------------------------------------------------------------------------
 
     async def sync_units(self, first: int, count: int) -> None:
-        """As :meth:`Engine.sync_units`.  The data are right by definition: parity is made to agree with them."""
+        """As :meth:`Engine.sync_units`.  The data are right by definition: parity is made to agree with them.
+
+        That goes, with P and Q, without one member as well.
+        """
         await self._acquire(first, first + count)
         try:
             if self.log is not None:
@@ -86,21 +89,31 @@ class ParityUpkeep(ParityWriter):
         return Transfer(slot, band.low + part.start, band.low + part.stop, [view])
 
     async def _sync_stripe(self, band: Band, room: Room) -> None:
-        """Sync one stripe from whatever can be read: parity that cannot be read is written anew."""
-        place = self.layout.row(band.first)
+        """Sync one stripe from whatever can be read: parity that cannot be read is written anew.
+
+        A lost data chunk is what P makes of it: Q is made to agree with that if the stripe is believed to be in order,
+        and otherwise has to agree already.
+        """
+        row, place = band.first, self.layout.row(band.first)
         lost = self._lost(band.high)
+        gone = [slot for slot in place.data if slot in lost]
+        if gone and len(lost) >= self.layout.parities:
+            raise MediaError(f"its redundancy cannot be proven without a member ({self._causes(lost, {})})")
         broken = await self._read_stripe(band, room, lost)
-        for slot in place.data:
-            if slot in broken:
-                raise broken[slot]
-            if slot in lost:
-                raise MediaError(f"its redundancy cannot be proven without a member ({self._causes({slot}, {})})")
+        for slot, error in broken.items():
+            if gone or slot in place.data:
+                raise error
+        if gone:
+            chunks = {slot: room.of(slot, band) for slot in (*place.data, place.parity)}
+            solve(place, chunks, gone)
         self._compute(place, band, room)
         writes = []
         for number, slot in _checks(place):
             right = room.check(number, band)
             if slot not in lost and (slot in broken or room.of(slot, band) != right):
                 writes.append(Transfer(slot, band.low, band.high, [right]))
+        if writes and gone and not self.sync.trusted(row, row + 1):
+            raise MediaError(f"its redundancy does not agree, and a member is gone ({self._causes(lost, {})})")
         await self._settle(await write_all(self.members, writes))
 
     def _compute(self, place: Row, band: Band, room: Room) -> None:

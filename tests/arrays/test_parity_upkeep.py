@@ -73,14 +73,48 @@ async def test_parity_that_cannot_be_read_is_written_anew_and_data_that_cannot_h
     await stage.engine.sync_units(4, 4)
 
 
-async def test_a_stripe_whose_data_are_gone_cannot_be_proven():
-    stage = set_up(R5)
+@pytest.mark.parametrize("shape", [R5, R6, R6X4], ids=str)
+async def test_a_stripe_whose_data_are_gone_cannot_be_proven(shape):
+    stage = set_up(shape)
     await stage.fill()
-    assert stage.engine.can_sync
-    await stage.lose(stage.engine.layout.row(2).data[1])
+    place = stage.engine.layout.row(2)
+    gone = [place.data[1], place.parity][: shape.rules.tolerates(shape.members)]
+    for slot in gone:
+        assert stage.engine.can_sync
+        await stage.lose(slot)
     assert not stage.engine.can_sync
     with pytest.raises(MediaError, match=r"cannot be proven without a member .*taken away"):
         await stage.engine.sync_units(2, 1)
+
+
+@pytest.mark.parametrize("shape", [R6, R6X4, Shape("raid6", "ddf-N-continue", 5)], ids=str)
+async def test_two_parities_are_proven_without_one_member(shape):
+    for gone in range(shape.members):
+        stage = set_up(shape)
+        oracle = await stage.fill()
+        await stage.lose(gone)
+        stage.engine.sync.position = 0
+        await stage.sync()
+        stage.check(oracle)
+        assert await stage.read(0, stage.size) == oracle, "what agrees is proven"
+        wrong = {}
+        for number in (2, 3, 7):
+            place = stage.engine.layout.row(number)
+            wrong[number] = place.q if gone != place.q else place.parity
+            stage.spoil(wrong[number], number * UNIT)
+        stage.engine.sync.suspect(0, shape.rows)
+        for number in wrong:
+            if gone in stage.engine.layout.row(number).data:
+                with pytest.raises(MediaError, match="does not agree, and a member is gone"):
+                    await stage.engine.sync_units(number, 1)
+            else:
+                await stage.engine.sync_units(number, 1)
+        stage.engine.sync.settle()
+        stage.engine.sync.position = 0
+        stage.engine.sync.believed = True
+        await stage.sync()
+        stage.check(oracle)
+        assert await stage.read(0, stage.size) == oracle
 
 
 async def test_a_resync_that_finds_no_space_says_so_and_the_stripe_stays_unproven():
