@@ -56,7 +56,7 @@ class Logs:
         if verdict.freshest.feature_map & _PPL:
             await self._attach_ppl(array, verdict)
         elif array.level.has_parity:
-            self._attach_journal(array, environment)
+            self._attach_journal(array, verdict, environment)
 
     async def _attach_bitmap(self, array: Array, verdict: Verdict) -> None:
         current = [
@@ -84,7 +84,7 @@ class Logs:
                 if high > begun:
                     sync.doubt(max(low, begun), high)
 
-    def _attach_journal(self, array: Array, environment: Environment) -> None:
+    def _attach_journal(self, array: Array, verdict: Verdict, environment: Environment) -> None:
         found = self.journal
         if self.consistency != "journal" and not found.usable:
             return
@@ -103,7 +103,8 @@ class Logs:
         )
         journal.load(found)
         sync.believed = sync.believed or found.proven
-        array.use_log(journal, witnessed=True)
+        # Whoever is missing is on record before the first byte is put in place: he must not be believed later.
+        array.use_log(journal, witnessed=True, late=verdict.dirty)
 
     async def _attach_ppl(self, array: Array, verdict: Verdict) -> None:
         """The one thing that assembly writes: parity that a cut left wrong, so that nobody reconstructs from it."""

@@ -59,7 +59,7 @@ def test_a_signal_while_files_are_open_names_them_and_still_leaves_clean_members
 
 
 def test_a_killed_daemon_is_mounted_over(store, place, run, expected_logs):
-    expected_logs("not closed properly")
+    expected_logs("not closed properly|journal is replayed")
     run(MOUNT, store, place)
     write(place, b"survives a kill")
     pid = daemon_pid(place)
