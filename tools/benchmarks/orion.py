@@ -36,7 +36,8 @@ DATA_MEMBERS: dict[str, Callable[[int], int]] = {
 class Shape:
     """An array to measure.  ``options`` are further keys of its ``[[array]]`` table.
 
-    ``spares`` are listed, and as large as members; ``missing`` members are taken away before it is mounted.
+    ``spares`` are listed, and as large as members; ``missing`` members are taken away before it is mounted.  Members
+    have at least ``member_bytes``, all of them sparse.
     """
 
     level: str
@@ -44,6 +45,7 @@ class Shape:
     options: dict[str, str | int | bool] = field(default_factory=dict)
     spares: int = 0
     missing: int = 0
+    member_bytes: int = 0
 
     @property
     def protection(self) -> tuple[str, bool]:
@@ -56,7 +58,7 @@ class Shape:
         """What each member needs so that the array has at least *size* bytes."""
         # What superblock, reserve, bitmap and journal take from each member is less than this.
         needed = size // DATA_MEMBERS[self.level](self.members) + 64 * MIB
-        return needed - needed % MIB
+        return max(needed - needed % MIB, self.member_bytes)
 
     def table(self, size: int) -> str:
         """Its ``[[array]]`` table, with the name ``array``."""

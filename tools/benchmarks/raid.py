@@ -7,9 +7,10 @@ from orionfs.tools.benchmarks.jobs import company, rates
 from orionfs.tools.benchmarks.orion import BARE, Shape, orion
 from orionfs.tools.benchmarks.stripes import reads_of_whole_stripes
 from orionfs.tools.benchmarks.suite import Bar, Limit, Suite, Workload
-from orionfs.units import KIB, MIB
+from orionfs.units import GIB, KIB, MIB
 
 _RAID5 = Shape("raid5", 4)
+_DISK = 128 * GIB
 _RAID6 = Shape("raid6", 6)
 
 #: What a job has to do at least beside requests: the default floor, MiB per second of each member.
@@ -34,7 +35,8 @@ SUITE = Suite(
         "all stacks up at once over sparse files on tmpfs, or on a disk where it says so, chunk 64 KiB, each file"
         " written once before the first round, fio with O_DIRECT",
         'protected is the default: consistency "journal" and a bitmap; bare is consistency "resync" and bitmap = false',
-        "random writes count after 200 ms of them, when what a journal can put off is full",
+        "writes count after 200 ms of them, when what a journal can put off is full; on disk members are sparse files"
+        " of 128 GiB, the size of a disk, which leaves the journal 128 MiB, and 1 MiB where they are said to be small",
         "rebuilds and scrubs: bytes read from and written to all members together, per second; the spare has been a"
         " member before, so that its pages are there",
         "company: MiB of each member that a job has done per second beside the reads",
@@ -51,12 +53,14 @@ SUITE = Suite(
         orion("raid5-scrubbing", Shape("raid5", 4), "being scrubbed", company=company("scrub")),
         *(orion(f"{level}-spare", Shape(level, 4, spares=1), "with a spare") for level in ("raid5", "raid1")),
         *(orion(f"{level}-spare", Shape(level, 4, spares=1), "with a spare") for level in ("raid6", "raid10")),
-        orion("disk", _RAID5, "protected, on disk", on_disk=True),
-        orion("disk-bare", Shape("raid5", 4, BARE), "bare, on disk", on_disk=True),
+        orion("disk", Shape("raid5", 4, member_bytes=_DISK), "protected, on disk", on_disk=True),
+        orion("disk-bare", Shape("raid5", 4, BARE, member_bytes=_DISK), "bare, on disk", on_disk=True),
+        orion("disk-small", _RAID5, "protected, on disk, small", on_disk=True),
     ),
     workloads=(
         Workload("read-1m", "1 MiB direct read", "read", MIB),
         Workload("write-1m", "1 MiB direct write", "write", MIB, ramp_ms=200),
+        Workload("write-960k", "960 KiB direct write, 5 whole stripes", "write", 960 * KIB, ramp_ms=200),
         Workload("randread-4k-qd1", "4 KiB random read, QD 1", "randread", 4 * KIB, ramp_ms=200),
         Workload("randwrite-4k-qd16", "4 KiB random write, QD 16", "randwrite", 4 * KIB, 16, ramp_ms=200),
         Workload(
@@ -76,6 +80,8 @@ SUITE = Suite(
         Bar("protected-randwrite-4k", "randwrite-4k-qd16", "raid5", ("raid5-bare",), 0.5),
         Bar("protected-write-1m", "write-1m", "raid5", ("raid5-bare",), 0.9),
         Bar("protected-fsync-disk", "randwrite-4k-fsync", "disk", ("disk-bare",), 0.4),
+        Bar("protected-whole-stripes", "write-960k", "raid5", ("raid5-bare",)),
+        Bar("protected-fsync-small-disk", "randwrite-4k-fsync", "disk-small", ("disk-bare",)),
         Bar("raid6-protected-randwrite-4k", "randwrite-4k-qd16", "raid6", ("raid6-bare",)),
         Bar("ppl-randwrite-4k", "randwrite-4k-qd16", "raid5-ppl", ("raid5-bare",)),
         Bar("ppl-write-1m", "write-1m", "raid5-ppl", ("raid5-bare",)),
