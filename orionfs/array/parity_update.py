@@ -28,6 +28,8 @@ from orionfs.kernels.galois import change, syndrome_rows
 from orionfs.kernels.parity import xor_into, xor_rows
 
 _BLOCK = 4096
+#: How much of each member is logged at a time when stripes are zeroed through a log.
+_ZEROS = 64 * 1024
 
 
 class _Update:
@@ -310,6 +312,8 @@ class ParityWriter(ParityReader):
             await self._lock.acquire(first, last)
         try:
             if self.log is not None:
+                if self.policies.whole_stripes == "journal":
+                    await self._log_zeros(first, last)
                 await self.log.settle(first, last)
             try:
                 await self._settle(await zero_all(self.members, transfers))
@@ -320,6 +324,20 @@ class ParityWriter(ParityReader):
                 self.sync.prove(first, last)
         finally:
             self._lock.release(first, last)
+
+    async def _log_zeros(self, first: int, last: int) -> None:
+        """Put zeros into the stripes [first, last) through the log; then they can be zeroed in place at any cut.
+
+        Where all data are zero, P and Q are.  The caller holds the locks.
+        """
+        chunk = self.layout.chunk
+        step = max(_ZEROS // chunk, 1)
+        zeros = memoryview(bytes(chunk))
+        for row in range(first, last, step):
+            end = min(row + step, last)
+            buffers = [zeros] * (end - row)
+            transfers = [Transfer(member.slot, row * chunk, end * chunk, list(buffers)) for member in self.members]
+            await self._commit(transfers, row, end, [RowWrite(each, (), 0, chunk, None) for each in range(row, end)])
 
     async def _write_zeros(self, offset: int, end: int) -> None:
         if offset < end:
