@@ -88,12 +88,12 @@ def check_one(
     contents: bytes | OrionError,
     tally: Tally,
     *,
-    earlier: tuple[Oracle, int] | None = None,
+    earlier: tuple[Life, Wreck] | None = None,
 ) -> None:
     """Hold the rule against what the wreck showed without *removed*.
 
-    With *earlier*, the oracle of a life before this one and when it was cut, blocks that no write is sure to have
-    reached since may be as they could be then, too.
+    With *earlier*, the life before this one and how it ended, blocks that no write is sure to have reached since may
+    be as they could be then, too.
     """
     subject = life.subject
     now = subject.without(*removed).standing(wreck.states)
@@ -124,15 +124,16 @@ def check_refusal(error: OrionError, right: bool) -> None:
 
 
 def judge_contents(
-    life: Life, wreck: Wreck, now: Any, contents: bytes, earlier: tuple[Oracle, int] | None = None
+    life: Life, wreck: Wreck, now: Any, contents: bytes, earlier: tuple[Life, Wreck] | None = None
 ) -> Tags:
     """Hold the rule against *contents*, what the members that *now* speaks of have shown; the tags."""
     oracle, at = life.oracle, wreck.point.tick
     settled_before = at + 1 if wreck.killed else oracle.durable_before(at)
     only = must_be_right(life, wreck, now)
     if earlier is not None:
-        before, then = earlier
-        only &= ~(oracle.unsettled_blocks(at) & before.possible(read_tags(contents, 0), then))
+        before, end = earlier
+        possible = before.oracle.possible(read_tags(contents, 0), end.point.tick) | ~must_be_right(before, end, now)
+        only &= ~(oracle.unsettled_blocks(at) & possible)
     if wreck.killed:
         tags = oracle.check_kill(contents, at, only=only, observed=not now.lost)
     else:

@@ -54,12 +54,11 @@ def absence(life: Life, wreck: Wreck, removed: frozenset[str], generator: random
             # As long as nobody has recorded the absence, nothing can have been acknowledged since, and what was not
             # acknowledged before may turn out the other way.
             returned = removed - gone
-            known = acknowledged or not returned or returned & set(now.lost)
-            story, states = (later, second) if known else (before, wreck._replace(states=second.states))
+            known = acknowledged or not returned or returned <= set(now.lost)
             # Nor is what was read from one member held against the others, before they have got it.
-            earlier = (life.oracle, wreck.point.tick) if gone else None
+            earlier = (before, wreck) if gone or not known else None
             try:
-                closure.check_one(story, states, gone, contents, tally, earlier=earlier)
+                closure.check_one(later, second, gone, contents, tally, earlier=earlier)
             except Violation as error:
                 when = f"operation {second.point.operation} of the life without {', '.join(sorted(removed))}"
                 also = f", and {', '.join(sorted(gone))} gone" if gone else ""
