@@ -30,7 +30,7 @@ from orionfs.config.spec import JBOD, MISSING, ArraySpec, Spec
 from orionfs.configuration import Configuration
 from orionfs.device import Description, Geometry, StorageDevice
 from orionfs.environment import Environment
-from orionfs.errors import InUse, NotFound, OrionError, Refused
+from orionfs.errors import InUse, NotFound, OrionError, ReadOnly, Refused
 from orionfs.exposed import Exposed
 from orionfs.layers.bytewise import Bytewise
 from orionfs.layers.lent import Lent
@@ -180,6 +180,11 @@ class StorageManager:
         """Whether nothing at all may be written."""
         return self.options.read_only or self.spec.mount.read_only
 
+    def check_writable(self) -> None:
+        """Raise :class:`~orionfs.errors.ReadOnly` if nothing may be written, be it to members or files."""
+        if self.read_only:
+            raise ReadOnly("it is mounted read-only, so nothing can be changed", hint="mount it for writing")
+
     def _expose(self, array: ArraySpec) -> Exposed:
         options, mount = self.options, self.spec.mount
         attributes = self.attributes.get(
@@ -216,6 +221,7 @@ class StorageManager:
         """
         for array in opening_order(self.spec):
             if array.name in names and array.name not in self.arrays:
+                self.check_members_unused(self.spec, array.name)
                 await self.spares.reopen(array.name)
                 device = self.arrays[array.name] = await self._assemble(array, force=force)
                 for exposed in self.exposed:
@@ -227,6 +233,7 @@ class StorageManager:
 
     async def edit(self, change: Callable[[Edit], object]) -> Spec:
         """Make *change* in the file of the configuration; what it says then.  What runs stays as it is."""
+        self.check_writable()
         await self.configuration.edit(change)
         return await self._adopt()
 
@@ -253,16 +260,10 @@ class StorageManager:
         device = self.arrays.get(name)
         if device is None:
             raise NotFound(f"array {name} does not run", hint=f"orionctl array assemble {name}")
-        exposed = next(one for one in self.exposed if one.name == name)
         self.check_unclaimed(name)
         if not force:
-            with trio.move_on_after(RELEASE_WITHIN_S):  # the kernel tells of a close a little later
-                await exposed.await_release()
-            if exposed.open_count:
-                raise InUse(
-                    f"{name} is open in {exposed.open_count} place{'' if exposed.open_count == 1 else 's'}",
-                    hint=f"end what uses it (a loop device: orionctl detach {name}), or insist with --force",
-                )
+            await self.check_released(name)
+        exposed = next(one for one in self.exposed if one.name == name)
         self.exposed.remove(exposed)
         self.on_hide(exposed)
         await exposed.device.retire()
@@ -270,6 +271,24 @@ class StorageManager:
             del self.arrays[name]
             await device.aclose()
         self.events.emit("array.stopped", name, "its members are closed")
+
+    async def check_released(self, name: str) -> None:
+        """Raise :class:`InUse` if somebody has the file of *name* open, and goes on to have."""
+        exposed = next(one for one in self.exposed if one.name == name)
+        with trio.move_on_after(RELEASE_WITHIN_S):  # the kernel tells of a close a little later
+            await exposed.await_release()
+        if exposed.open_count:
+            hint = f"end what uses it (a loop device: orionctl detach {name}), or insist with --force"
+            raise InUse(f"{name} is open in {_places(exposed)}", hint=hint)
+
+    def check_members_unused(self, spec: Spec, name: str) -> None:
+        """Raise :class:`InUse` if an array that *spec* makes a member of *name* is open."""
+        array = spec.array(name)
+        members = array.members if array is not None else ()
+        for exposed in self.exposed:
+            if exposed.name in members and exposed.open_count and not exposed.claimed_by:
+                message = f"{exposed.name} is open in {_places(exposed)}, so it cannot become a member of {name}"
+                raise InUse(message, hint="close it first")
 
     def membership(self, name: str) -> trio.Lock:
         """Held by whoever changes the members of array *name*, so that it is not closed meanwhile."""
@@ -419,6 +438,10 @@ class StorageManager:
                 problems.append(error)
         await self.spares.aclose()
         return problems
+
+
+def _places(exposed: Exposed) -> str:
+    return f"{exposed.open_count} place{'' if exposed.open_count == 1 else 's'}"
 
 
 def _times_lost(error: OrionError) -> OrionError:

@@ -7,8 +7,8 @@ from typing import Any, cast
 from orionfs.array.policies import COUNTS, SIZES, Consistency, parse_policy
 from orionfs.config.edit import Edit
 from orionfs.config.levels import normal_level
-from orionfs.config.spec import ArraySpec, Spec
-from orionfs.errors import InUse, UsageError
+from orionfs.config.spec import ArraySpec
+from orionfs.errors import UsageError
 from orionfs.initialize import Step, initialize
 from orionfs.manager import StorageManager
 from orionfs.units import format_size
@@ -20,6 +20,7 @@ async def create_array(manager: StorageManager, arguments: dict[str, Any]) -> li
     What was done, in sentences.  Nothing is left behind by what is refused; the configuration is changed last but one.
     The caller holds :attr:`~orionfs.manager.StorageManager.changing`.
     """
+    manager.check_writable()
     array = described(arguments)
     dry_run = bool(arguments.get("dry_run", False))
 
@@ -29,7 +30,8 @@ async def create_array(manager: StorageManager, arguments: dict[str, Any]) -> li
     spec = await manager.configuration.preview(declare)
     names = [array.name] if spec.array(array.name) is not None else []
     names += [part.name for part in spec.parts(array.name)]
-    _check_inner(manager, spec, names)
+    for name in names:
+        manager.check_members_unused(spec, name)
     steps = await initialize(spec, manager.environment, dry_run=dry_run, only=names, running=manager.arrays)
     if not dry_run:
         await manager.edit(declare)
@@ -60,16 +62,6 @@ def described(arguments: dict[str, Any]) -> ArraySpec:
         bitmap=arguments.get("bitmap"),
         policies=policies,
     )
-
-
-def _check_inner(manager: StorageManager, spec: Spec, names: list[str]) -> None:
-    """Raise unless the running arrays that are to be members are free."""
-    for name in names:
-        array = spec.array(name)
-        for member in array.members if array is not None else ():
-            exposed = next((one for one in manager.exposed if one.name == member), None)
-            if exposed is not None and exposed.open_count:
-                raise InUse(f"{member} is open, so it cannot become a member of {name}", hint="close it first")
 
 
 def sentence(step: Step, *, dry_run: bool) -> str:

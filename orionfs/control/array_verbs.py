@@ -82,7 +82,11 @@ class ArrayVerbs:
             for each in running:
                 if manager.owner_of(each) not in names:
                     manager.check_unclaimed(each)
+            if not force:
+                for each in running:
+                    await manager.check_released(each)
             if forget:
+                manager.check_writable()
                 await manager.configuration.preview(lambda edit: edit.remove_array(name))
             if not dry_run:
                 for each in running:
@@ -108,6 +112,7 @@ class ArrayVerbs:
 
     async def _add(self, array: Array, label: str, *, force: bool, dry_run: bool) -> str:
         manager = self._manager
+        manager.check_writable()
         async with manager.membership(array.name):
             self._check_free(array, label)
             edit = self._adding(array.name, label)
@@ -139,6 +144,7 @@ class ArrayVerbs:
     async def _add_to_pool(self, name: str, label: str, *, dry_run: bool) -> list[str]:
         """Make *label* a spare of all groups of *name*, or of all arrays if that is empty."""
         manager = self._manager
+        manager.check_writable()
         async with manager.changing:
             edit = _adding_spare(name, label)
             await manager.configuration.preview(edit)
@@ -205,16 +211,13 @@ class ArrayVerbs:
         by, force, dry_run = arguments.get("by", ""), arguments.get("force", False), arguments.get("dry_run", False)
         done = []
         spare = self._spare(array, by)
+        _check_replaceable(array, member, by)
         if by and spare is None:
             done.append(await self._add(array, by, force=force, dry_run=dry_run))
         label = member.label
         if dry_run:
             done.append(f"{label} would be replaced")
         elif not member.active:
-            if not by:
-                raise Refused(
-                    f"{label} is {member.state}", hint=f"name the device that is to take its place: {label} NEW"
-                )
             await self._manager.remove_member(array, label, instead=by)
             done.append(f"{label} removed; {by} takes its place")
         else:
@@ -297,6 +300,7 @@ class ArrayVerbs:
     async def set(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Change policies of what runs, and of the configuration."""
         manager, name = self._manager, arguments["array"]
+        manager.check_writable()
         chosen = parse_policies(arguments["policies"])
         if not chosen:
             raise UsageError("no policy is named", hint="write it like read_policy=nearest")
@@ -326,6 +330,7 @@ class ArrayVerbs:
     async def remove_spare(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Forget a spare that nobody holds."""
         manager = self._manager
+        manager.check_writable()
         async with manager.changing:
             spare = manager.spares.named(arguments["device"])
             if spare.holder:
@@ -397,6 +402,18 @@ def parse_policies(texts: Iterable[str]) -> dict[str, str]:
         parse_policy(name, value)
         found[name] = value
     return found
+
+
+def _check_replaceable(array: Array, member: Member, by: str) -> None:
+    """Raise before a new device is made a spare that could not be used for that."""
+    if not member.active and not by:
+        hint = f"name who takes its place: orionctl array replace {array.name} {member.label} NEW"
+        raise Refused(f"{member.label} is {member.state}", hint=hint)
+    if member.active and array.roster.gone():
+        hint = f"orionctl array add {array.name} NEW  , and wait for the rebuild"
+        raise Refused(f"{array.name} is degraded, and a new device fills its empty slot first", hint=hint)
+    if member.copy is not None:
+        raise Refused(f"{member.label} is being replaced already, by {member.copy.label}", hint="wait for it")
 
 
 def _adding_spare(name: str, label: str) -> Callable[[Edit], None]:

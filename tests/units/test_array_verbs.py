@@ -15,7 +15,7 @@ from orionfs.config.load import load_spec
 from orionfs.control.array_schema import ARRAY_VERBS
 from orionfs.control.array_verbs import ArrayVerbs
 from orionfs.control.schema import check_arguments
-from orionfs.errors import ConfigError, InUse, NotFound, OrionError, Refused, UsageError
+from orionfs.errors import ConfigError, InUse, NotFound, OrionError, ReadOnly, Refused, UsageError
 from orionfs.manager import StorageManager
 from orionfs.units import MIB
 from tests.units.manager_kit import DATA, array, blank, made, named, opened, read, states, until, write
@@ -314,6 +314,60 @@ async def test_a_configuration_that_is_broken_meanwhile_keeps_members_as_they_ar
             await here.do("array.add", array="vault", devices=["s"])
         assert sorted(states(here.manager)) == ["a", "b", "c"]
         (tmp_path / "orionfs.toml").write_text(array())
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("array.add", {"array": "vault", "devices": ["n"]}),
+        ("array.fail", {"array": "vault", "member": "a"}),
+        ("array.remove", {"array": "vault", "member": "s"}),
+        ("array.replace", {"array": "vault", "member": "a", "by": "n"}),
+        ("array.scrub", {"array": "vault", "kind": "repair"}),
+        ("array.set", {"array": "vault", "policies": ["read_policy=nearest"]}),
+        ("array.stop", {"array": "vault", "forget": True}),
+        ("array.create", {"name": "m", "level": "1", "members": ["n", "o"], "member_size": 4 * MIB}),
+        ("spare.add", {"devices": ["n"]}),
+        ("spare.remove", {"device": "s"}),
+    ],
+)
+async def test_nothing_is_changed_in_a_mount_that_is_read_only(tmp_path: Path, verb: str, arguments: dict[str, Any]):
+    spec = await made(tmp_path, array(spares='["s"]') + array("mirror", "raid1", "xy"))
+    blank(tmp_path, "n")
+    manager = await opened(spec, read_only=True)
+    async with manager.running():
+        here = Mounted(tmp_path, manager)
+        before = here.everything()
+        with pytest.raises(ReadOnly, match="read-only"):
+            await here.do(verb, **arguments)
+        assert here.everything() == before
+        await here.do("array.stop", array="vault")
+        await here.do("array.assemble", array="vault")
+        assert here.everything() == before
+
+
+async def test_a_degraded_array_gets_a_rebuild_before_a_replacement(tmp_path: Path, expected_logs):
+    expected_logs("b is out of service")
+    async with mounted(tmp_path, array(level="raid6", members="abcd")) as here:
+        await here.do("array.fail", array="vault", member="b")
+        blank(tmp_path, "n")
+        before = here.text
+        with pytest.raises(Refused, match="vault is degraded"):
+            await here.do("array.replace", array="vault", member="a", by="n")
+        with pytest.raises(Refused, match="b is failed"):
+            await here.do("array.replace", array="vault", member="b")
+        assert here.text == before
+        assert "n" not in states(here.manager)
+
+
+async def test_a_group_that_somebody_reads_keeps_all_of_its_table_running(tmp_path: Path):
+    async with mounted(tmp_path, array(level="raid50", members="abcdef")) as here:
+        group = next(one for one in here.manager.exposed if one.name == "vault.1")
+        group.open_count = 1
+        with pytest.raises(InUse, match=r"vault\.1 is open in 1 place"):
+            await here.do("array.stop", array="vault")
+        assert sorted(here.manager.arrays) == ["vault", "vault.0", "vault.1"]
+        group.open_count = 0
 
 
 async def test_error_counters_are_cleared(tmp_path: Path):
