@@ -220,6 +220,24 @@ async def test_a_shared_spare_takes_over_where_it_is_needed_first(tmp_path: Path
         assert await read(manager) == DATA
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_arrays_that_need_a_spare_at_once_do_not_get_the_same(tmp_path: Path, expected_logs, count: int):
+    expected_logs("[by] is out of service")
+    spares = ["s0", "s1"][:count]
+    text = array() + array("mirror", "raid1", "xy") + f"[mount]\nspares = {spares!r}\n"
+    spec = await made(tmp_path, text)
+    blank(tmp_path, *spares)
+    manager = await opened(spec)
+    async with manager.running():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.arrays["vault"].fail, "b")
+            nursery.start_soon(manager.arrays["mirror"].fail, "y")
+        whole = lambda: [one.name for one in manager.descriptions() if "_" not in one.details["slots"]]  # noqa: E731
+        await until(manager, lambda: len(whole()) == count and manager.spares.describe() == [])
+        await trio.sleep(0.1)
+        assert len(whole()) == count
+
+
 async def test_a_shared_spare_that_is_too_small_or_in_use_is_passed_over(tmp_path: Path, expected_logs):
     expected_logs("b is out of service", "s0: it holds an XFS filesystem")
     spec = await made(tmp_path, SHARED)
