@@ -19,8 +19,8 @@ else has run the array since (:mod:`orionfs.array.journal_replay`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import trio
 
@@ -45,6 +45,10 @@ IDLE_S = 1.0
 _MOST_BUFFERS = 256
 _BATCH = 128
 
+#: A segment of an overlay: where it begins; where it ends, its bytes, and the record that it came with.
+_Placed: TypeAlias = tuple[int, tuple[int, memoryview, int]]
+#: Where it begins and ends in the data area, and its bytes.
+_Run: TypeAlias = tuple[int, int, list[memoryview]]
 Put = Callable[[list[Transfer]], Awaitable[None]]
 
 
@@ -96,6 +100,14 @@ class Journal(JournalLog):
         Raises :class:`~orionfs.errors.NoSpace` if a log member has no room for the record: nothing of it is pending
         then, but for the blocks of the records before it if there was more than one to write.
         """
+        if len(rows) == 1 and rows[0].cells and self._policies.write_policy == "back":
+            numbers = (rows[0].row,)
+            record = self._place_at_once(transfers, numbers)
+            if record is None:
+                await self._log(transfers, numbers)
+            elif rest := self._issue(record, transfers):
+                await self._finish(record, rest)
+            return
         everything = self._policies.whole_stripes == "journal"
         touches = self._ring.touches
         logged = [row.row for row in rows if row.cells or everything or touches(row.row, row.row + 1)]
@@ -163,42 +175,48 @@ class Journal(JournalLog):
     async def _drain_once(self) -> None:
         limit = self._done
         # Taken before the log is made durable: what is written meanwhile is not.
-        jobs = [
-            transfer
-            for slot, overlay in enumerate(self._pending)
-            if overlay
-            for transfer in _runs(slot, overlay.snapshot())
-        ]
+        jobs = [(slot, overlay.snapshot()) for slot, overlay in enumerate(self._pending) if overlay]
         await self._commit()
-        touched = await self._place(jobs)
-        while failures := await flush_members([member for member in touched if takes_part(member)]):
+        touched: dict[int, Member] = {}
+        for slot, segments in jobs:
+            for first in range(0, len(segments), _BATCH):
+                if first:
+                    await trio.lowlevel.checkpoint()
+                for member in await self._place(slot, segments[first : first + _BATCH]):
+                    touched[id(member)] = member
+        while failures := await flush_members([member for member in touched.values() if takes_part(member)]):
             await self._fail(failures)
         self._head.tail = limit
         await self._write_header(prune=True)
         self._forget(limit)
         self._note("")
 
-    async def _place(self, jobs: list[Transfer]) -> list[Member]:
-        """Write *jobs* to their members; the members that have got some."""
-        touched: dict[int, Member] = {}
+    async def _place(self, slot: int, segments: Sequence[_Placed]) -> list[Member]:
+        """Write *segments* to the member in *slot*, and to the copy that is made of it; who has got some.
+
+        Raises NoSpace when all have been tried, and what ``member_failed`` raises.
+        """
+        member = self._members[slot]
+        copy = member.copy
+        # Nearly always there is nothing to decide, and nobody to wait for.
+        failures: Failures = []
+        if member.active and copy is None and not member.bad:
+            rest = _put_at_once(member, segments, failures)
+        else:
+            rest = list(_joined(segments))
+        if rest:
+            done = await write_all(self._members, [Transfer(slot, *run) for run in rest])
+            failures += [(failure.member, failure.error) for failure in done]
         full: NoSpace | None = None
-        for first in range(0, len(jobs), _BATCH):
-            batch = jobs[first : first + _BATCH]
-            for transfer in batch:
-                member = self._members[transfer.slot]
-                touched[id(member)] = member
-                if member.copy is not None:
-                    touched[id(member.copy)] = member.copy
-            for _transfer, error, member in await write_all(self._members, batch):
-                member.counters.write_errors += 1
-                if isinstance(error, NoSpace) and member.active:
-                    full = error
-                elif takes_part(member):  # one that is being filled can be done without
-                    await self._faults.member_failed(member, error)
-            await trio.lowlevel.checkpoint()
+        for failed, error in failures:
+            failed.counters.write_errors += 1
+            if isinstance(error, NoSpace) and failed.active:
+                full = error
+            elif takes_part(failed):  # one that is being filled can be done without
+                await self._faults.member_failed(failed, error)
         if full is not None:
             raise full
-        return list(touched.values())
+        return [member] if copy is None else [member, copy]
 
     def _forget(self, limit: int) -> None:
         self._ring.retire(limit)
@@ -373,14 +391,30 @@ class Journal(JournalLog):
         }
 
 
-def _runs(slot: int, segments: Sequence[tuple[int, int, memoryview]]) -> list[Transfer]:
-    """*segments* of one member as few transfers."""
-    runs: list[Transfer] = []
-    for offset, end, data in segments:
-        last = runs[-1] if runs else None
-        if last is not None and last.end == offset and len(last.buffers) < _MOST_BUFFERS:
-            last.end = end
-            last.buffers.append(data)
+def _joined(segments: Iterable[_Placed]) -> Iterator[_Run]:
+    """*segments* of one member with neighbors made one."""
+    start = at = -1
+    views: list[memoryview] = []
+    for offset, (end, data, _sequence) in segments:
+        if offset == at and len(views) < _MOST_BUFFERS:
+            views.append(data)
         else:
-            runs.append(Transfer(slot, offset, end, [data]))
-    return runs
+            if views:
+                yield start, at, views
+            start, views = offset, [data]
+        at = end
+    if views:
+        yield start, at, views
+
+
+def _put_at_once(member: Member, segments: Iterable[_Placed], failures: Failures) -> list[_Run]:
+    """Write what takes no waiting of *segments* to *member*, adding to *failures*; what would have to wait."""
+    base, try_write = member.data_offset, member.present.try_write
+    waiting = []
+    for run in _joined(segments):
+        try:
+            if not try_write(base + run[0], run[2]):
+                waiting.append(run)
+        except OrionError as error:
+            failures.append((member, error))
+    return waiting

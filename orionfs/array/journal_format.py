@@ -58,9 +58,11 @@ _HEADER_CRC_AT = 8
 _PROVEN = 1
 
 RECORD_MAGIC = b"ORJR"
-_RECORD = struct.Struct("<4sQIQQIHH")
-_ENTRY = struct.Struct("<QIHH")
-_RECORD_CRC_AT = 12
+#: The CRC-32 of all that follows it, then magic, epoch, sequence, durable, bytes of payload and number of entries.
+_RECORD = struct.Struct("<I4sQQQIH2x")
+_ENTRY = struct.Struct("<QIH2x")
+#: Where the magic lies, with the epoch behind it.
+RECORD_MAGIC_AT = 4
 _MOST_ENTRIES = 1024
 
 _SUPERBLOCK_CHECKSUM_AT = 216
@@ -123,7 +125,7 @@ def area_of(offset: int, length: int) -> Area | None:
 
 def minimum_ring(members: int, unit: int = SECTOR) -> int:
     """The least ring that can journal every write to an array of *members* members: two records of one block each."""
-    return 2 * record_length([BLOCK] * members, unit)
+    return 2 * round_up(_head_size(members) + members * BLOCK, unit)
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------
@@ -284,45 +286,54 @@ class Encoded(NamedTuple):
 
 @cache
 def _head_struct(count: int) -> struct.Struct:
-    """Head and entries of a record with *count* transfers, padded to whole sectors."""
+    """Head and entries of a record with *count* transfers, padded to whole sectors; without the CRC before them."""
     size = _RECORD.size + _ENTRY.size * count
-    return struct.Struct(_RECORD.format + _ENTRY.format[1:] * count + f"{round_up(size, SECTOR) - size}x")
+    return struct.Struct("<" + _RECORD.format[2:] + _ENTRY.format[1:] * count + f"{round_up(size, SECTOR) - size}x")
 
 
-def record_length(lengths: Sequence[int], unit: int) -> int:
-    """Bytes of the ring that a record of transfers with these *lengths* takes."""
-    return round_up(_head_struct(len(lengths)).size + sum(lengths), unit)
+def _head_size(count: int) -> int:
+    return _head_struct(count).size + _CRC.size
+
+
+def record_length(transfers: Sequence[Transfer], unit: int) -> int:
+    """Bytes of the ring that the record of *transfers* takes."""
+    size = _head_size(len(transfers))
+    for transfer in transfers:
+        size += transfer.end - transfer.offset
+    return round_up(size, unit)
 
 
 def encode_record(epoch: int, sequence: int, durable: int, transfers: Sequence[Transfer], unit: int) -> Encoded:
     """The record of *transfers*, in memory of its own."""
-    count = len(transfers)
     entries: list[int] = []
-    buffers: list[Buffer] = []
+    buffers: list[Buffer] = [b"", b""]
     payload = 0
     for transfer in transfers:
-        length = transfer.end - transfer.offset
+        offset = transfer.offset
+        length = transfer.end - offset
         payload += length
-        entries += (transfer.offset, length, transfer.slot, 0)
+        entries += (offset, length, transfer.slot)
         buffers += transfer.buffers
+    count = len(transfers)
     layout = _head_struct(count)
-    head = layout.pack(RECORD_MAGIC, epoch, 0, sequence, durable, payload, count, 0, *entries)
-    crc = zlib.crc32(head)
+    buffers[1] = layout.pack(RECORD_MAGIC, epoch, sequence, durable, payload, count, *entries)
+    crc = 0
     for buffer in buffers:
         crc = zlib.crc32(buffer, crc)
-    spare = -(layout.size + payload) % unit
+    buffers[0] = _CRC.pack(crc)
+    size = layout.size + _CRC.size
+    spare = -(size + payload) % unit
     if spare:
         buffers.append(bytes(spare))
-    whole = b"".join((head[:_RECORD_CRC_AT], _CRC.pack(crc), head[_RECORD_CRC_AT + 4 :], *buffers))
-    return Encoded(memoryview(whole), layout.size)
+    return Encoded(memoryview(b"".join(buffers)), size)
 
 
 def head_size(raw: Buffer) -> int:
     """Bytes of the head that begins with the sector *raw*; 0 if no record begins there."""
-    if len(raw) < _RECORD.size or bytes(raw[:4]) != RECORD_MAGIC:
+    if len(raw) < _RECORD.size or bytes(raw[RECORD_MAGIC_AT : RECORD_MAGIC_AT + len(RECORD_MAGIC)]) != RECORD_MAGIC:
         return 0
     count: int = _RECORD.unpack_from(raw)[6]
-    return _head_struct(count).size if 1 <= count <= _MOST_ENTRIES else 0
+    return _head_size(count) if 1 <= count <= _MOST_ENTRIES else 0
 
 
 def parse_head(raw: Buffer, unit: int) -> RecordHead | None:
@@ -333,10 +344,10 @@ def parse_head(raw: Buffer, unit: int) -> RecordHead | None:
     size = head_size(raw)
     if not size or len(raw) < size:
         return None
-    _magic, epoch, crc, sequence, durable, payload, count, _zero = _RECORD.unpack_from(raw)
+    crc, _magic, epoch, sequence, durable, payload, count = _RECORD.unpack_from(raw)
     entries = []
     for index in range(count):
-        offset, length, slot, _zero = _ENTRY.unpack_from(raw, _RECORD.size + _ENTRY.size * index)
+        offset, length, slot = _ENTRY.unpack_from(raw, _RECORD.size + _ENTRY.size * index)
         if not length or (offset | length) % SECTOR or offset >= _MAX_COUNT:
             return None
         entries.append((slot, offset, length))
@@ -349,12 +360,7 @@ def parse_head(raw: Buffer, unit: int) -> RecordHead | None:
 def check_record(raw: Buffer, head: RecordHead) -> bool:
     """Whether *raw*, the whole record with that *head*, is what was written."""
     end = head.head_size + head.payload
-    if len(raw) < end:
-        return False
-    view = memoryview(raw)
-    crc = zlib.crc32(view[:_RECORD_CRC_AT])
-    crc = zlib.crc32(b"\0\0\0\0", crc)
-    return zlib.crc32(view[_RECORD_CRC_AT + 4 : end], crc) == head.crc
+    return len(raw) >= end and zlib.crc32(memoryview(raw)[_CRC.size : end]) == head.crc
 
 
 def record_pieces(raw: Buffer, head: RecordHead) -> list[tuple[int, int, memoryview]]:

@@ -50,7 +50,8 @@ class JournalHead:
         self._site = site
         self._proven = proven
         self._randomness = randomness
-        self._logs: list[LogMember] = []
+        #: The log members, those that have failed lately among them.
+        self.copies: list[LogMember] = []
         #: 0 before the first.
         self.epoch = 0
         self.generation = 0
@@ -77,7 +78,7 @@ class JournalHead:
     @property
     def logs(self) -> list[LogMember]:
         """The log members that are in service."""
-        return [log for log in self._logs if log.member.active]
+        return [log for log in self.copies if log.member.active]
 
     @property
     def most(self) -> int:
@@ -132,10 +133,11 @@ class JournalHead:
             if slots.newest is not None:
                 self.generation = max(self.generation, slots.newest.generation)
             logs.append(current.get(id(member)) or LogMember(member, area, slots.slot))
-        self._logs = logs
+        self.copies = logs
         self.unit = max([SECTOR, *(member.present.geometry.logical_block for member, _area in chosen)])
         self.ring_size = round_down(min(area.ring_size for _member, area in chosen), self.unit)
-        self.epoch = int.from_bytes(self._randomness.bytes(8), "little") or 1
+        # The generation is above all that were found, so that even chance cannot repeat an epoch.
+        self.epoch = (self.generation + 1) % 2**32 << 32 | int.from_bytes(self._randomness.bytes(4), "little")
         self.tail = first
         self.voids = []
 
@@ -149,13 +151,13 @@ class JournalHead:
         for member in self._members:
             uuid = _uuid(member)
             if member.active and uuid in bases:
-                self._logs.append(LogMember(member, Area(bases[uuid], header.ring_size), slots.get(uuid, 0)))
+                self.copies.append(LogMember(member, Area(bases[uuid], header.ring_size), slots.get(uuid, 0)))
 
     async def erase(self) -> None:
         """Leave no header behind.  Raises :class:`OrionError`."""
         for log in self.logs:
             await log.erase()
-        self._logs, self.epoch = [], 0
+        self.copies, self.epoch = [], 0
 
     # --- what it says ----------------------------------------------------------------------------------------------
 
@@ -204,7 +206,7 @@ class JournalHead:
 
         *offset* is where in the ring the record ``tail`` is.  Writes nothing where no log member is left.
         """
-        self._logs = logs = self.logs
+        self.copies = logs = self.logs
         if not logs:
             return []
         self.generation += 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 import abc
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import trio
 
 from orionfs.array.engine import Faults
 from orionfs.array.journal_copies import Failures, LogMember, flush_members
 from orionfs.array.journal_format import MAX_VOIDS, Void, encode_record, record_length
-from orionfs.array.journal_head import JournalHead, takes_part
+from orionfs.array.journal_head import JournalHead, everyone, takes_part
 from orionfs.array.journal_pieces import cut_to_size
 from orionfs.array.journal_ring import JournalRing, LiveRecord
 from orionfs.array.member import Member
@@ -22,6 +23,16 @@ from orionfs.errors import NoSpace, OrionError
 
 #: Records whose writers wait for a slow log member at the same time.
 _MOST_IN_FLIGHT = MAX_VOIDS // 2
+#: Drains that a writer waits for before he has precedence.
+_PATIENCE = 3
+
+
+class _Rest(NamedTuple):
+    """What is left of writing a record: its bytes, the log members that have to wait for it, and those that failed."""
+
+    data: memoryview
+    waiting: list[LogMember]
+    failures: Failures
 
 
 class JournalLog(abc.ABC):
@@ -47,8 +58,9 @@ class JournalLog(abc.ABC):
         #: Whether records may be written without another look: the newest header is durable and says what is so.
         self._ready = False
         self._reforming = False
-        #: Writers who wait for space, and so come before new ones.
-        self._crowd = 0
+        self._vouched = False
+        #: Whether somebody has waited so long for space that others must not come before him; he holds the door.
+        self._starving = False
         self._door = trio.Lock()
         self._header_turn = trio.Lock()
         self._drain_turn = trio.Lock()
@@ -75,24 +87,26 @@ class JournalLog(abc.ABC):
 
     # --- records ---------------------------------------------------------------------------------------------------
 
+    def _place_at_once(self, transfers: Sequence[Transfer], rows: Sequence[int]) -> LiveRecord | None:
+        """Space in the ring for the record of *transfers*, if nothing at all is in its way."""
+        if not self._ready or self._starving or len(self._in_flight) >= _MOST_IN_FLIGHT:
+            return None
+        for member in self._head.listed:
+            if member.state == "failed":
+                return None
+        length = record_length(transfers, self._head.unit)
+        return self._take(length, rows) if length <= self._most else None
+
     async def _log(self, transfers: list[Transfer], rows: Sequence[int]) -> None:
         """Log *transfers*, which touch the stripes *rows*, and make them pending."""
-        head = self._head
-        if self._ready and not self._crowd and len(self._in_flight) < _MOST_IN_FLIGHT:
-            length = record_length([transfer.end - transfer.offset for transfer in transfers], head.unit)
-            record = None
-            if length <= self._most:
-                for member in head.listed:
-                    if member.state == "failed":
-                        break
-                else:
-                    record = self._take(length, rows)
-            if record is not None:
-                await self._issue(record, transfers)
-                return
+        record = self._place_at_once(transfers, rows)
+        if record is not None:
+            await self._finish(record, self._issue(record, transfers))
+            return
         await self._prepare()
-        for part in cut_to_size(transfers, self._most, head.unit):
-            await self._issue(await self._wait_for_space(part, rows), part)
+        for part in cut_to_size(transfers, self._most, self._head.unit):
+            record = await self._wait_for_space(part, rows)
+            await self._finish(record, self._issue(record, part))
 
     def _take(self, length: int, rows: Sequence[int]) -> LiveRecord | None:
         ring = self._ring
@@ -101,33 +115,42 @@ class JournalLog(abc.ABC):
         return ring.take(length, rows)
 
     async def _wait_for_space(self, transfers: Sequence[Transfer], rows: Sequence[int]) -> LiveRecord:
-        """Space in the ring for the record, after all who came before; it is in flight then."""
-        lengths = [transfer.end - transfer.offset for transfer in transfers]
-        self._crowd += 1
+        """Space in the ring for the record; no checkpoint after it was taken.
+
+        Whoever is quick takes what a drain has freed, until somebody has waited for several of them: then all others
+        wait for him.
+        """
+        drains, first = 0, False
         try:
-            async with self._door:
-                while True:
-                    await self._prepare()
-                    waiting = self._in_flight
-                    if len(waiting) >= _MOST_IN_FLIGHT:
-                        await _finished(waiting[0])
+            while True:
+                await self._prepare()
+                if self._starving and not first:
+                    async with self._door:
                         continue
-                    record = self._take(record_length(lengths, self._head.unit), rows)
-                    if record is not None:
-                        record.finished = trio.Event()
-                        waiting.append(record)
-                        return record
-                    used = self._ring.used
-                    await self.drain()
-                    if self._ring.used == used and waiting:
-                        await _finished(waiting[0])
+                waiting = self._in_flight
+                if len(waiting) >= _MOST_IN_FLIGHT:
+                    await _finished(waiting[0])
+                    continue
+                record = self._take(record_length(transfers, self._head.unit), rows)
+                if record is not None:
+                    return record
+                used = self._ring.used
+                await self.drain()
+                if self._ring.used == used and waiting:
+                    await _finished(waiting[0])
+                drains += 1
+                if drains == _PATIENCE:
+                    await self._door.acquire()
+                    first = self._starving = True
         finally:
-            self._crowd -= 1
+            if first:
+                self._starving = False
+                self._door.release()
 
-    async def _issue(self, record: LiveRecord, transfers: Sequence[Transfer]) -> None:
-        """Write *record*, whose space is taken, on all log members; it is pending when this returns.
+    def _issue(self, record: LiveRecord, transfers: Sequence[Transfer]) -> _Rest | None:
+        """Write *record*, whose space is taken, on all log members; what is left to do for :meth:`_finish`.
 
-        What can be is written at once.  No checkpoint before that: records are issued in their order.
+        What can be is written at once, and where that is everything, the record is pending.
         """
         head = self._head
         data, at = encode_record(head.epoch, record.sequence, self._durable, transfers, head.unit)
@@ -136,33 +159,39 @@ class JournalLog(abc.ABC):
             start, at = at, at + transfer.end - transfer.offset
             pieces.append((transfer.slot, transfer.offset, data[start:at]))
         record.pieces = pieces
-        waiting: list[LogMember] = []
-        failures: Failures = []
-        for log in head.logs:
+        rest: _Rest | None = None
+        for log in head.copies:
+            member = log.member
+            if not member.active:
+                continue
             try:
-                if not log.member.present.try_write(log.ring + record.offset, [data]):
-                    waiting.append(log)
+                if not member.present.try_write(log.ring + record.offset, (data,)):
+                    rest = rest or _Rest(data, [], [])
+                    rest.waiting.append(log)
             except OrionError as error:
-                failures.append((log.member, error))
-        if waiting or failures or self._in_flight:
-            await self._finish(record, data, waiting, failures)
-        else:
+                rest = rest or _Rest(data, [], [])
+                rest.failures.append((member, error))
+        if rest is None and self._in_flight:
+            rest = _Rest(data, [], [])
+        if rest is None:
             self._accept(record)
-
-    async def _finish(
-        self, record: LiveRecord, data: memoryview, waiting: Sequence[LogMember], failures: Failures
-    ) -> None:
-        """The rest of a record that could not be written at once, or not before others."""
-        if record.finished is None:
+        else:
             record.finished = trio.Event()
             self._in_flight.append(record)
+        return rest
+
+    async def _finish(self, record: LiveRecord, rest: _Rest | None) -> None:
+        """The rest of a record that could not be written at once, or not before others; it is pending afterwards."""
+        if rest is None:
+            return
         # Short, and half of it would be worse than waiting for the other half.
         with trio.CancelScope(shield=True):
-            if waiting:
-                rings = {id(log.member): log.ring for log in waiting}
+            failures = rest.failures
+            if rest.waiting:
+                rings = {id(log.member): log.ring for log in rest.waiting}
                 failures += await on_each(
-                    [log.member for log in waiting],
-                    lambda member: member.present.write(rings[id(member)] + record.offset, [data]),
+                    [log.member for log in rest.waiting],
+                    lambda member: member.present.write(rings[id(member)] + record.offset, [rest.data]),
                 )
             if failures:
                 record.error = await self._failed_to_log(record, failures)
@@ -303,6 +332,13 @@ class JournalLog(abc.ABC):
     async def _put_headers(self) -> Failures:
         """The caller holds the header's turn, and deals with the log members that failed."""
         head = self._head
+        if not self._vouched:
+            # After a kill what the superblocks say may be in the page cache only: a cut must not take it back once a
+            # header counts on it.
+            failures = await flush_members([member for member in everyone(self._members) if takes_part(member)])
+            if failures:
+                return failures
+            self._vouched = True
         covers = self._done
         failures = await head.put(self._ring.place_of(head.tail))
         if head.logs and not failures:

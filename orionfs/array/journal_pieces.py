@@ -43,7 +43,7 @@ def select_rows(transfers: Sequence[Transfer], rows: Collection[int], chunk: int
 
 def cut_to_size(transfers: list[Transfer], most: int, unit: int) -> list[list[Transfer]]:
     """*transfers* in parts whose records are at most *most* bytes long, or one block of all members."""
-    if record_length([transfer.end - transfer.offset for transfer in transfers], unit) <= most:
+    if record_length(transfers, unit) <= most:
         return [transfers]
     low = min(transfer.offset for transfer in transfers)
     high = max(transfer.end for transfer in transfers)

@@ -16,6 +16,7 @@ from orionfs.array.journal_copies import Slots, read_slots
 from orionfs.array.journal_format import (
     MAX_RECORD,
     RECORD_MAGIC,
+    RECORD_MAGIC_AT,
     Area,
     Header,
     RecordHead,
@@ -67,9 +68,9 @@ class JournalVerdict:
     ``disowned`` are present devices that had failed when the journal was written, whatever their superblocks say: they
     have to be set aside as stale.
 
-    Otherwise ``reason`` says why not, a clause for a person; the journal is then worthless, and the array plain dirty
-    MD.  Only if it is ``damaged`` it was to be replayed and cannot be: flushed data may be lost, so the array should
-    not start unless somebody insists.
+    Otherwise ``reason`` says why not, a clause for a person (empty: the array was closed properly); the journal is then
+    worthless, and the array plain MD.  Only if it is ``damaged`` it was to be replayed and cannot be: flushed data may
+    be lost, so the array should not start unless somebody insists.
     """
 
     usable: bool
@@ -196,7 +197,7 @@ def choose_header(
             return Choice(None, f"{label} was changed by somebody else after the journal was written")
     events = max(superblock.events for superblock in current)
     if all(superblock.resync_offset == RESYNC_DONE for superblock in current if superblock.events == events):
-        return Choice(None, "the array was closed properly")
+        return Choice(None)  # the array was closed properly: there is nothing to replay, and nothing to tell
     return Choice(header, "", tuple(disowned))
 
 
@@ -323,12 +324,13 @@ class _Walk:
         pattern = RECORD_MAGIC + struct.pack("<Q", self._header.epoch)
         window = await ring.get(start, MAX_RECORD + SECTOR)
         data = bytes(window) if window is not None else b""
-        at = data.find(pattern)
-        while at >= 0:
+        found_at = data.find(pattern)
+        while found_at >= 0:
+            at = found_at - RECORD_MAGIC_AT
             head = parse_head(data[at : at + MAX_RECORD], self._header.unit) if at % SECTOR == 0 else None
             if head is not None and head.durable > sequence < head.sequence:
                 found = await ring.record(start + at, head.sequence)
                 if found is not None:
                     return True
-            at = data.find(pattern, at + 1)
+            found_at = data.find(pattern, found_at + 1)
         return False

@@ -78,9 +78,9 @@ class Pending:
         starts[low:high] = new_starts
         segments[low:high] = new_segments
 
-    def snapshot(self) -> list[tuple[int, int, memoryview]]:
-        """All of it, in order, as (offset, end, data)."""
-        return [(start, end, data) for start, (end, data, _) in zip(self._starts, self._segments, strict=True)]
+    def snapshot(self) -> list[tuple[int, _Segment]]:
+        """All of it, in order: where each segment begins, and (end, data, sequence)."""
+        return list(zip(self._starts, self._segments, strict=True))
 
     def forget(self, limit: int) -> None:
         """What came with a record before *limit* is in place now."""
