@@ -122,8 +122,8 @@ class Array(Bookkeeping, StorageDevice):
         left = self.level.tolerates(len(self._members)) - len(self.roster.gone())
         if self.engine.can_sync or left > 0:
             sync.position = min(start // sync.unit_size, sync.unit_count)
-            # What is left of the redundancy is proven when all members are back; until then there is nothing better.
-            sync.believed = not self.engine.can_sync
+            # Of a stripe that has lost a chunk there is nothing better than what is left of its redundancy.
+            sync.believed = not all(member.active for member in self._members)
 
     def _shape(self) -> Geometry:
         blocks = [member.present.geometry.logical_block for member in self._members if member.device is not None]
