@@ -15,7 +15,15 @@ from tests.campaigns import stage
 
 MKFS = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 FSCK = {"ext4": ["fsck.ext4", "-f", "-n"], "xfs": ["xfs_repair", "-n"], "btrfs": ["btrfs", "check", "--readonly"]}
-MEMBERS = {"raid0": (4, "640MiB"), "raid1": (2, "2GiB"), "raid5": (4, "768MiB"), "linear": (3, "768MiB")}
+MEMBERS = {
+    "linear": (3, "768MiB"),
+    "raid0": (4, "640MiB"),
+    "raid1": (2, "2GiB"),
+    "raid4": (4, "768MiB"),
+    "raid5": (4, "768MiB"),
+    "raid6": (5, "768MiB"),
+    "raid10": (4, "1GiB"),
+}
 HEADER = [
     "level",
     "fs",

@@ -3,7 +3,7 @@
 For each level: a store, ext4 on a loop device, a real tree copied in, all unmounted; then mdadm in the VM assembles the
 member files, mounts the ext4 read-only, checks the sha256 of every file, and md checks its redundancy.
 
-    python -m tests.campaigns.kernel_mounts [--tree DIR] [--levels raid0 raid1 raid5]
+    python -m tests.campaigns.kernel_mounts [--tree DIR] [--levels raid0 raid1 raid5 raid6 raid10]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.interop.vm import PROGRAM, device_name
 HEADER = ["level", "files", "copy s", "vm s", "mismatches", "result"]
 GUEST = """
 set -e
-vm-load md-mod raid0 raid1 raid456 linear ext4
+vm-load md-mod raid0 raid1 raid10 raid456 linear ext4
 mdadm --assemble --run /dev/md0 {disks}
 cat /proc/mdstat
 mkdir -p /tmp/inner
@@ -59,7 +59,9 @@ def one(folder: Path, level: str, tree: Path, share: Path, files: int) -> list[s
 def main() -> int:
     parser = stage.parser(__doc__)
     parser.add_argument("--tree", type=Path, default=Path(sys.base_prefix), help="what to copy")
-    parser.add_argument("--levels", nargs="+", default=["raid0", "raid1", "raid5"], choices=sorted(MEMBERS))
+    parser.add_argument(
+        "--levels", nargs="+", default=["raid0", "raid1", "raid5", "raid6", "raid10"], choices=sorted(MEMBERS)
+    )
     options = parser.parse_args()
     expected = stage.sums(options.tree)
     rows: list[list[str]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.interop import scripts
@@ -107,9 +107,13 @@ class Case:
         slot, offset = redundancy(self.shape, block)
         return Plant(self.paths[slot], offset + 1000)
 
-    def verify(self) -> str:
-        """A script that takes the array, sums and checks it."""
-        return f"{scripts.assemble(self.shape)}settle\nsum\ncheck\nstop\n"
+    def verify(self, back: Sequence[int] = ()) -> str:
+        """A script that takes the array, gives it the members *back* that it was without, sums and checks it."""
+        return f"{scripts.assemble(self.shape)}{self.give(back)}settle\nsum\ncheck\nstop\n"
+
+    def give(self, back: Sequence[int]) -> str:
+        """The part of a script that adds members *back* to an array that is degraded by just these."""
+        return f"settle {len(back)}\nmdadm --add $md {' '.join(f'$d{slot}' for slot in back)}\n" if back else ""
 
     def agree(self, facts: Facts, content: bytes) -> None:
         """Assert that the machine found *content* and nothing that does not agree with it."""

@@ -36,12 +36,13 @@ def ending_cases() -> list[Case]:
         cases += [kind(each) for kind in (*BY_KERNEL, *BY_ORIONFS) if kind in BY_ADDRESS]
     for each in (RAID4, RAID5, RAID6):
         cases += [orionfs.KilledDegraded(each), logs.JournalCut(each)]
-    cases += [kind(RAID5) for kind in (kernel.Ppl, kernel.PplCut, logs.Ppl, logs.PplCut)]
+    cases += [kind(RAID5) for kind in PARTIAL_PARITY]
     cases.append(kernel.WriteMostly(RAID1))
     return cases
 
 
 BY_KERNEL = (
+    kernel.Cut,
     kernel.WithSpare,
     kernel.HalfResynced,
     kernel.HalfRecovered,
@@ -50,6 +51,14 @@ BY_KERNEL = (
     kernel.BitmapCut,
     kernel.BitmapAbsence,
     kernel.BadBlocks,
+)
+PARTIAL_PARITY = (
+    kernel.Ppl,
+    kernel.PplCut,
+    kernel.PplCutDegraded,
+    logs.Ppl,
+    logs.PplCut,
+    logs.PplCutDegraded,
 )
 BY_ORIONFS = (
     orionfs.Spoiled,
@@ -85,7 +94,14 @@ _ORIONFS_FILLS = ("", "left-symmetric", "ddf-N-restart", "left-asymmetric-6", "n
 _ENDINGS = {
     "raid1": (kernel.BitmapAbsence, kernel.HalfReplaced, orionfs.HalfRecovered, logs.BitmapCut, kernel.WriteMostly),
     "raid4": (orionfs.Degraded, kernel.HalfRecovered),
-    "raid5": (kernel.BitmapCut, kernel.PplCut, orionfs.HalfResynced, orionfs.Spoiled, logs.PplCut, logs.JournalCut),
+    "raid5": (
+        kernel.BitmapCut,
+        kernel.PplCutDegraded,
+        orionfs.HalfResynced,
+        orionfs.Spoiled,
+        logs.PplCutDegraded,
+        logs.JournalCut,
+    ),
     "raid6": (kernel.Degraded, kernel.BadBlocks, orionfs.HalfReplaced, logs.JournalCut, logs.BitmapAbsence),
     "raid10": (kernel.HalfResynced, kernel.WithSpare, logs.BitmapCut, orionfs.WithSpare, orionfs.HalfRecovered),
 }

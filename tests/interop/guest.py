@@ -119,12 +119,12 @@ class Boot:
         head = f"case={case}\nmd=/dev/md{base}\nnumbers={base}\nsys=/sys/block/md{base}/md\n{names}\n"
         self._cases.append((case, f"{head}disks='{' '.join(disks)}'\n. /tmp/library\n{script}\nfact done\n"))
 
-    def run(self, *, cut: bool = False, timeout_s: int = 900) -> dict[str, Facts]:
+    def run(self, *, cut: bool = False) -> dict[str, Facts]:
         """Boot, run everything, and bring the members back; with *cut*, the power is cut at the end."""
         source = self._folder / "pattern"
         source.write_bytes(pattern())
         self._pool.pack()
-        done = boot([self._pool.image, source], self._script(cut), timeout_s=timeout_s)
+        done = boot([self._pool.image, source], self._script(cut), timeout_s=120 + 8 * len(self._cases))
         self._pool.unpack()
         source.unlink()
         return self._facts(done)

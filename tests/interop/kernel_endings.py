@@ -14,7 +14,7 @@ from tests.interop.case import Case
 from tests.interop.guest import Facts
 from tests.interop.host import Events, assembled, contents, scribble, superblocks
 from tests.interop.pattern import difference
-from tests.interop.plants import Plant, block_at, data_offset, sync_address
+from tests.interop.plants import Plant, block_at, data_offset, redundancy, sync_address
 from tests.interop.shapes import MIB
 
 #: Where the kernel stops what it is doing: sector of the member's data (half of them), but of the array's at RAID 10.
@@ -32,6 +32,8 @@ class LeftByKernel(Case):
     maker = "kernel"
     #: More options of ``mdadm --create``.
     options = ""
+    #: Members that are not there when OrionFS gets the array, and that the kernel has to take back in the end.
+    away: tuple[int, ...] = ()
 
     async def prepare(self) -> None:
         self.make_empty()
@@ -57,10 +59,10 @@ started
         self.look(await superblocks(self.paths))
         self.spoil()
         events = Events()
-        async with assembled(self.paths, events=events) as array:
+        async with assembled(self.paths, without=self.away, events=events) as array:
             await self.go_on(array, events)
         self.judge_plants()
-        async with assembled(self.paths) as array:
+        async with assembled(self.paths, without=self.away) as array:
             assert difference(await contents(array), bytes(self.content)) == ""
             await scribble(array, self.content, self.name, 20)
         self.note("contents equal")
@@ -81,7 +83,7 @@ started
         """What OrionFS does when it has it."""
 
     def second(self) -> str:
-        return self.verify()
+        return self.verify(self.away)
 
     async def after(self, facts: Facts) -> None:
         self.agree(facts, bytes(self.content))
@@ -109,15 +111,32 @@ class Degraded(LeftByKernel):
         assert slots == "_" * self.lost + "U" * (len(slots) - self.lost)
 
     def second(self) -> str:
+        return self.verify(range(self.lost))
+
+
+class Cut(LeftByKernel):
+    """The power is cut while a block is being written; nobody knows which."""
+
+    state = "power cut"
+    cut = True
+
+    def end(self) -> str:
         return f"""
-{scripts.assemble(self.shape)}
-settle {self.lost}
-mdadm --add $md {self._disks()}
-settle
-sum
-check
 stop
+{scripts.assemble(self.shape)}
+echo 0 >$sys/safe_mode_delay
+{self.written.blocks(at=300)}
 """
+
+    def look(self, found: Sequence[Superblock]) -> None:
+        assert {superblock.resync_offset for superblock in found} == {0}
+
+    def spoil(self) -> None:
+        self.go += [self.plant(block) for block in (50, 400, 900)]
+
+    async def go_on(self, array: Array, events: Events) -> None:
+        await events.wait("resync.finished")
+        self.note("all was resynced")
 
 
 class HalfResynced(LeftByKernel):
@@ -382,6 +401,21 @@ echo 0 >$sys/safe_mode_delay
 
     async def go_on(self, array: Array, events: Events) -> None:
         self.note("only the logged stripe was mended")
+
+
+class PplCutDegraded(PplCut):
+    """A member is lost with the power: what it held of the stripe that was being written is made from the PPL."""
+
+    state = "PPL, power cut, a member lost"
+    away = (0,)
+
+    def spoil(self) -> None:
+        assert redundancy(self.shape, self.block)[0] == 1, "member 0 has data in this stripe that nobody wrote to"
+        self.go.append(self.plant(self.block))
+
+    async def go_on(self, array: Array, events: Events) -> None:
+        assert difference(await contents(array), bytes(self.content)) == ""
+        self.note("lost data made from the PPL")
 
 
 def bits_of(path) -> list[int]:

@@ -19,7 +19,7 @@ from tests.interop.host import Events, assembled, contents, killed, scribble
 from tests.interop.kernel_endings import FAR, bits_of
 from tests.interop.orionfs_endings import LeftByOrionfs
 from tests.interop.pattern import BLOCK, difference
-from tests.interop.plants import Plant, data_offset, sync_address
+from tests.interop.plants import Plant, data_offset, redundancy, sync_address
 from tests.interop.shapes import MIB
 
 #: The last member is one that is never away.
@@ -172,7 +172,27 @@ class PplCut(Ppl):
 
     async def between(self, facts: Facts) -> None:
         await super().between(facts)
-        self.note("only the logged stripe was mended")
+        if self.stay:
+            self.note("only the logged stripe was mended")
+
+
+class PplCutDegraded(PplCut):
+    """A member is lost with the power: the kernel makes what it held of that stripe from the PPL."""
+
+    state = "PPL, killed, a member lost"
+    away = (0,)
+
+    def spoil(self) -> None:
+        assert redundancy(self.shape, self.block)[0] == 1, "member 0 has data in this stripe that nobody wrote to"
+        self.go.append(self.plant(self.block))
+
+    def go_on(self) -> str:
+        return f"sum without\n{self.give(self.away)}settle\nfact policy $(cat $sys/consistency_policy)"
+
+    async def between(self, facts: Facts) -> None:
+        assert facts.word("without") == digest(self.content), "the kernel reads something else"
+        await super().between(facts)
+        self.note("lost data made from the PPL")
 
 
 class JournalCut(LeftByOrionfs):

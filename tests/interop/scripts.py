@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tests.interop.shapes import Shape
 
 
@@ -20,10 +22,13 @@ def create(shape: Shape, options: str = "") -> str:
     return "\n".join(lines)
 
 
-def assemble(shape: Shape) -> str:
-    """``mdadm --assemble`` from all disks, in no special order."""
+def assemble(shape: Shape, without: Collection[int] = ()) -> str:
+    """``mdadm --assemble`` from all disks; *without* some, if it is not nested."""
     if not shape.legs:
-        return "mdadm --assemble --run $md $disks\nstarted\n"
+        disks = (
+            " ".join(f"$d{slot}" for slot in range(len(shape.sizes)) if slot not in without) if without else "$disks"
+        )
+        return f"mdadm --assemble --run $md {disks}\nstarted\n"
     lines = [_legs(shape)]
     lines += [f"mdadm --assemble --run $leg{leg} $disks{leg}" for leg in range(shape.legs)]
     return "\n".join([*lines, f"mdadm --assemble --run $md {_names(shape)}", "started\n"])
