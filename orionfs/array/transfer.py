@@ -163,23 +163,22 @@ async def write_all(members: Sequence[Member], transfers: Iterable[Transfer]) ->
     """
     failures: list[Failure] = []
     waiting: list[tuple[Transfer, Member]] = []
-
-    def attempt(transfer: Transfer, member: Member) -> None:
-        try:
-            if not member.present.try_write(member.data_offset + transfer.offset, transfer.buffers):
-                waiting.append((transfer, member))
-            elif member.bad:
-                member.bad.forget(transfer.offset, transfer.end)
-        except OrionError as error:
-            failures.append(Failure(transfer, error, member))
-
     for transfer in transfers:
-        member = members[transfer.slot]
-        if transfer.offset < member.valid:
-            attempt(transfer, member)
-        copy = member.copy
-        if copy is not None and transfer.offset < copy.valid:
-            attempt(transfer, copy)
+        offset = transfer.offset
+        member: Member | None = members[transfer.slot]
+        while member is not None:
+            # Small writes pass here twice or more each: whatever is looked up again costs them.
+            if offset < member.valid:
+                device, bad = member.device, member.bad
+                assert device is not None, f"slot {member.slot} is empty"
+                try:
+                    if not device.try_write(member.data_offset + offset, transfer.buffers):
+                        waiting.append((transfer, member))
+                    elif bad:
+                        bad.forget(offset, transfer.end)
+                except OrionError as error:
+                    failures.append(Failure(transfer, error, member))
+            member = member.copy
     if waiting:
 
         async def write(job: tuple[Transfer, Member]) -> None:

@@ -108,7 +108,7 @@ class Bytewise(Layer):
             self._changes.release(frame.start, frame.end)
 
     async def write(self, offset: int, buffers: Sequence[Buffer]) -> None:
-        length = total_length(buffers)
+        length = len(buffers[0]) if len(buffers) == 1 else total_length(buffers)
         self.check(offset, length)
         if not length:
             return
@@ -117,11 +117,13 @@ class Bytewise(Layer):
             if (offset | length) & self._part:
                 await self._modify(offset, length, buffers)
                 return
-            await self._changes.acquire(offset, offset + length)
+            end = offset + length
+            if not self._changes.try_acquire(offset, end):
+                await self._changes.acquire(offset, end)
             try:
                 await self.child.write(offset, buffers)
             finally:
-                self._changes.release(offset, offset + length)
+                self._changes.release(offset, end)
         finally:
             self._ended()
 
