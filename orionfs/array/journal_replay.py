@@ -79,6 +79,8 @@ class JournalVerdict:
     header: Header | None = None
     disowned: tuple[str, ...] = ()
     damaged: bool = False
+    #: Whether a journal is worthless that may still hold writes: somebody else has run the array since, or moved it.
+    discarded: bool = False
     #: The highest generation that was seen: new headers have to be above it.
     generation: int = 0
     #: By device uuid the slot with the newest header.
@@ -91,11 +93,15 @@ class JournalVerdict:
 
 
 class Choice(NamedTuple):
-    """The header to go by, or the reason why there is none; and who had failed when it was written."""
+    """The header to go by, or the reason why there is none; and who had failed when it was written.
+
+    ``outdated`` is a header that somebody else's run of the array has made worthless.
+    """
 
     header: Header | None
     reason: str = ""
     disowned: tuple[str, ...] = ()
+    outdated: Header | None = None
 
 
 class _Found(NamedTuple):
@@ -122,18 +128,15 @@ async def examine(devices: Sequence[Present]) -> JournalVerdict:
         (item.present.superblock, item.area, item.slots.newest) for item in found if item.slots.newest is not None
     ]
     generation = max((header.generation for _sb, _area, header in headers), default=0)
-    header, reason, disowned = choose_header(headers, superblocks)
-    if header is None:
-        return JournalVerdict(False, reason, generation=generation)
-    bases = dict(header.logs)
+    header, reason, disowned, outdated = choose_header(headers, superblocks)
     current = current_members([superblock for _label, superblock in superblocks])
-    logs = [
-        item
-        for item in found
-        if bases.get(item.present.superblock.device_uuid) == item.area.base
-        and item.area.ring_size >= header.ring_size
-        and _among(item.present.superblock, current)
-    ]
+    if header is None:
+        discarded = bool(reason and generation)
+        if outdated is not None and (logs := _logs_of(outdated, found, current)):
+            records, trouble = await _Walk(outdated, logs).collect()
+            discarded = bool(records or trouble)
+        return JournalVerdict(False, reason, discarded=discarded, generation=generation)
+    logs = _logs_of(header, found, current)
     records, trouble = await _Walk(header, logs).collect()
     return JournalVerdict(
         usable=not trouble,
@@ -145,6 +148,18 @@ async def examine(devices: Sequence[Present]) -> JournalVerdict:
         generation=generation,
         slots={item.present.superblock.device_uuid: item.slots.slot for item in logs},
     )
+
+
+def _logs_of(header: Header, found: Sequence[_Found], current: Sequence[Superblock]) -> list[_Found]:
+    """Those of *found* that have the journal of *header*, and are members still."""
+    bases = dict(header.logs)
+    return [
+        item
+        for item in found
+        if bases.get(item.present.superblock.device_uuid) == item.area.base
+        and item.area.ring_size >= header.ring_size
+        and _among(item.present.superblock, current)
+    ]
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
@@ -194,7 +209,8 @@ def choose_header(
         if witnessed is None:
             disowned.append(label)
         elif not any(mark.fits(mark_of(superblock)) for mark in witnessed):
-            return Choice(None, f"{label} was changed by somebody else after the journal was written")
+            reason = f"{label} was changed by somebody else after the journal was written"
+            return Choice(None, reason, outdated=header)
     events = max(superblock.events for superblock in current)
     if all(superblock.resync_offset == RESYNC_DONE for superblock in current if superblock.events == events):
         return Choice(None)  # the array was closed properly: there is nothing to replay, and nothing to tell

@@ -156,7 +156,7 @@ async def examine_logs(members: Sequence[Present], *, consistency: Consistency, 
     logs.disowned = found.disowned if found.usable else ()
     if found.usable and found.records:
         logs.notices.append(f"its journal is replayed: {len(found.records)} writes had not reached their stripes yet")
-    elif found.reason and found.generation:
+    elif found.discarded:
         logs.notices.append(f"its journal was discarded: {found.reason}")
     return logs
 

@@ -68,13 +68,31 @@ async def test_for_reading_a_journal_is_served_and_nothing_is_written(autojump_c
     assert [bytes(device.data) for device in media] == before
 
 
-async def test_a_journal_of_before_somebody_else_ran_the_array_is_discarded(autojump_clock):
-    media, _expected = await killed("raid5", 4)
+def run_elsewhere(media):
+    """What another driver's run leaves in the superblocks."""
     for device in media:
         superblock = Superblock.parse(bytes(device.data[OFFSET : OFFSET + SIZE]), device.geometry.size)
         superblock.events += 3
         superblock.utime = pack_time(1_900_000_000 * 10**9)
         device.data[OFFSET : OFFSET + SIZE] = superblock.encode()
+
+
+async def test_an_empty_journal_of_before_somebody_else_ran_the_array_is_not_worth_a_word(autojump_clock):
+    array, _faulty, ram = await make("raid5", 4, size=3 * MIB, chunk=16 * KIB, consistency="journal")
+    async with running(array):
+        for number in range(20):
+            await array.write(number * 68 * KIB, [bytes([number]) * 4096])
+    media = reopened(ram)
+    run_elsewhere(media)
+    events = Events()
+    array = await start(media, consistency="journal", events=events)
+    await array.aclose()
+    assert events.seen == []
+
+
+async def test_a_journal_of_before_somebody_else_ran_the_array_is_discarded(autojump_clock):
+    media, _expected = await killed("raid5", 4)
+    run_elsewhere(media)
     events = Events()
     array = await start(reopened(media), consistency="journal", events=events)
     assert any("journal was discarded" in message for _kind, message in events.seen)
