@@ -121,3 +121,54 @@ def check_members_here(*, read_only: bool) -> list[Finding]:
 
     array = ArraySpec(name="v", level="raid5", members=("a", "b", "c"), read_only=read_only, line=1)
     return check_members(Spec(Path("orionfs.toml"), Path(), (array,)))
+
+
+# --- spares, empty slots, copies -------------------------------------------------------------------------------------
+
+
+def test_a_spare_that_cannot_be_one_is_a_warning_with_its_line(folder: Path):
+    (folder / "small").write_bytes(bytes(4096))
+    (folder / "dir").mkdir()
+    with (folder / "good").open("wb") as stream:
+        stream.truncate(8 * MIB)
+    findings = check(folder, spares='[\n"good",\n"gone",\n"small",\n"dir",\n]')
+    assert [(finding.severity, finding.line) for finding in findings] == [("warning", line) for line in (11, 12, 13)]
+    assert "spare" in findings[0].error.message
+    assert "does not exist" in findings[0].error.message
+    assert "too small" in findings[1].error.message
+    assert "is a directory" in findings[2].error.message
+
+
+def test_a_spare_that_is_a_member_under_another_name_is_a_problem(folder: Path):
+    os.link(folder / "a", folder / "alias")
+    (finding,) = check(folder, spares='["alias"]')
+    assert (finding.severity, finding.line) == ("problem", 9)
+    assert finding.error.message == "spare alias of vault is the same device as a of vault"
+
+
+def test_a_slot_that_is_declared_empty_counts_as_lost(folder: Path):
+    text = '[[array]]\nname = "vault"\nlevel = "raid5"\nmembers = ["a", "missing", "c"]\n'
+    (folder / "orionfs.toml").write_text(text)
+    assert check_members(load_spec(folder)) == []
+    (folder / "c").unlink()
+    (finding,) = check_members(load_spec(folder))
+    assert finding.severity == "problem"
+
+
+@pytest.mark.parametrize(("gone", "severity"), [("bd", "warning"), ("ab", "problem")])
+def test_which_copies_are_lost_decides_about_a_raid10(tmp_path: Path, gone: str, severity: str):
+    text = '[[array]]\nname = "ten"\nlevel = "raid10"\nmembers = ["a", "b", "c", "d"]\n'
+    (tmp_path / "orionfs.toml").write_text(text)
+    for name in set("abcd") - set(gone):
+        with (tmp_path / name).open("wb") as stream:
+            stream.truncate(8 * MIB)
+    assert {finding.severity for finding in check_members(load_spec(tmp_path))} == {severity}
+
+
+def test_a_jbod_needs_every_member(tmp_path: Path):
+    text = '[[array]]\nname = "disks"\nlevel = "jbod"\nmembers = ["a", "b"]\n'
+    (tmp_path / "orionfs.toml").write_text(text)
+    with (tmp_path / "a").open("wb") as stream:
+        stream.truncate(8 * MIB)
+    (finding,) = check_members(load_spec(tmp_path))
+    assert (finding.severity, finding.error.hint) == ("problem", "disks.1 cannot start without it")

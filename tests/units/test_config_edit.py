@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orionfs.config.edit import Edit, new_text, size_text
 from orionfs.config.load import load_spec
@@ -256,3 +258,45 @@ def test_a_new_configuration_is_read_back(tmp_path: Path):
     assert (read.members, read.spares, read.consistency, read.bitmap) == (array.members, ("s0",), "ppl", False)
     assert read.policies == array.policies
     assert max(len(line) for line in new_text(array).splitlines()) < 120
+
+
+# --- any number of them ----------------------------------------------------------------------------------------------
+
+LABELS = [f"{letter}.img" for letter in "abcdefgh"]
+STEPS = st.tuples(st.sampled_from(["add", "drop", "leave", "take"]), st.sampled_from(LABELS), st.sampled_from(LABELS))
+#: How people write lists; the comments have to survive, wherever members come and go.
+FORMS = [
+    'members = ["a.img", "b.img", "c.img"]  # mine\n',
+    'members = [  # mine\n    "a.img",  # one\n    "b.img",\n    "c.img"\n]\n',
+    'members = ["a.img",\n  "b.img", "c.img",  # mine\n]\nspares = [\n  # none yet\n]\n',
+]
+
+
+@given(form=st.sampled_from(FORMS), steps=st.lists(STEPS, max_size=12))
+@settings(max_examples=60)
+def test_any_sequence_of_edits_leaves_what_it_says(tmp_path_factory, form: str, steps: list[tuple[str, str, str]]):
+    file = tmp_path_factory.mktemp("edit") / "orionfs.toml"
+    file.write_text(f'# first\n[[array]]\nname = "v"\nlevel = "raid1"\n{form}# last\n[mount]\nmode = "0600"\n')
+    members, spares = ["a.img", "b.img", "c.img"], []
+    for what, label, other in steps:
+        edit = Edit(file)
+        if what == "add" and label not in members + spares:
+            edit.add_spare("v", label)
+            spares.append(label)
+        elif what == "drop":
+            assert edit.remove_spare(label) == (label in spares)
+            spares = [spare for spare in spares if spare != label]
+        elif what == "leave":
+            assert edit.put_member("v", label) == (label in members)
+            members = ["missing" if member == label else member for member in members]
+        elif what == "take" and label in members and other in spares:
+            assert edit.put_member("v", label, other)
+            members[members.index(label)] = other
+            spares.remove(other)
+        (array,) = edit.write(SystemHostFs()).arrays
+        assert (list(array.members), list(array.spares)) == (members, spares)
+        text = file.read_text()
+        assert text.startswith("# first\n")
+        assert "# mine" in text
+        assert "# last\n" in text
+        assert text.endswith('[mount]\nmode = "0600"\n')

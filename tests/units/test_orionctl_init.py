@@ -68,10 +68,24 @@ def test_every_choice_is_written(orionctl, tmp_path: Path):
     assert (array.layout, array.members[0]) == ("parity-first", "my-members/d0.img")
 
 
-@pytest.mark.parametrize(("level", "count"), [("linear", 2), ("raid0", 4), ("mirror", 2), ("5", 4)])
-def test_each_level_has_its_usual_number_of_members(orionctl, tmp_path: Path, level: str, count: int):
-    assert orionctl("init", tmp_path / "s", "--level", level, "--size", "4MiB")[0] == 0
-    assert len(load_spec(tmp_path / "s").arrays[0].members) == count
+USUAL = {"linear": 2, "raid0": 4, "mirror": 2, "4": 4, "5": 4, "6": 4, "10": 4, "1e": 3, "50": 6, "60": 8, "jbod": 2}
+
+
+@pytest.mark.parametrize("level", USUAL)
+def test_each_level_has_its_usual_number_of_members(orionctl, tmp_path: Path, level: str):
+    assert orionctl("init", tmp_path / "s", "--level", level, "--size", "8MiB")[0] == 0
+    assert len(list((tmp_path / "s" / "members").iterdir())) == USUAL[level]
+    again = orionctl("init", tmp_path / "s")
+    assert again[0] == 0
+    assert "created" not in again[1]
+
+
+@pytest.mark.parametrize("level", ["raid1", "6", "10", "50"])
+def test_spares_are_made_with_the_rest(orionctl, tmp_path: Path, level: str):
+    code, out, _err = orionctl("init", tmp_path / "s", "--level", level, "--spares", "2", "--size", "8MiB")
+    assert code == 0
+    assert "spare members/s1.img: created, 8 MiB" in out
+    assert load_spec(tmp_path / "s").arrays[0].spares == ("members/s0.img", "members/s1.img")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +95,10 @@ def test_each_level_has_its_usual_number_of_members(orionctl, tmp_path: Path, le
         (["--name", "a/b"], '"a/b" cannot be a name; choose letters'),
         (["--members", "1"], "raid5 needs at least 2 members and this one has 1"),
         (["--members", "0"], "0 is not a possible number of members"),
+        (["--spares", "-1"], "-1 is not a possible number of spares"),
+        (["--level", "0", "--spares", "1"], "raid0 has no redundancy, so that no spare could ever take over"),
+        (["--level", "50", "--members", "5"], "5 members cannot be divided into 2 groups of the same size"),
+        (["--level", "1e", "--members", "4"], "raid1e is for an odd number of members and this one has 4"),
         (["--chunk", "5K"], "chunk 5 KiB (5120 bytes) is not a power of two"),
         (["--size", "1M"], "member_size 1 MiB is too small, the least is 2 MiB"),
         (["--layout", 'x"'], 'raid5 has no layout x"; it can be left-symmetric'),
