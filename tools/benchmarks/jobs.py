@@ -114,7 +114,7 @@ def company(kind: Kind) -> Callable[[Target], Any]:
         array.order("pause")
         _start(array, kind)
         array.wait_for(f"{_NAMES[kind]}.started", since)
-        yield _Company(array, kind)
+        yield _Company(array, kind, array.status()["counters"]["reads"])
         array.wait_for(f"{_NAMES[kind]}.finished", since)
         _tidy_up(array, kind)
 
@@ -123,17 +123,17 @@ def company(kind: Kind) -> Callable[[Target], Any]:
 
 @dataclass
 class _Company:
-    """A job that waits, and then goes on."""
+    """A job that waits, and goes on when there have been requests; ``reads`` are those that the array had before."""
 
     array: Array
     kind: Kind
+    reads: int
     _began: int = 0
     _done: int = 0
 
     def begin(self) -> None:
-        before = self.array.status()["counters"]["reads"]
         deadline = SystemClock.elapsed_ns() + _TIMEOUT_S * 1e9
-        while self.array.status()["counters"]["reads"] < before + _UNDER_WAY:
+        while self.array.status()["counters"]["reads"] < self.reads + _UNDER_WAY:
             if SystemClock.elapsed_ns() > deadline:
                 raise NotMeasured("fio did not begin to read")
             time.sleep(0.005)
