@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from orionfs.array.journal_format import HEADER_SPACE, SLOT, Area, Header, LogPlace, parse_header
 from orionfs.array.member import Member
@@ -37,29 +38,39 @@ class LogMember:
         assert self.member.superblock is not None
         return self.member.superblock.data_offset
 
-    def try_put_header(self, header: Header) -> bool:
-        """The part of :meth:`put_header` that pays: both writing and flushing take no waiting."""
-        target, block = self._block(header)
+    def begin_header(self, header: Header) -> _Begun | None:
+        """Write *header* (made for any log member) to the slot that is not the newest, as far as that takes no waiting;
+        what is left for :meth:`end_header`, None if it is the newest now, durably.
+        """
+        target = 1 - self.slot
+        block = header.on(self.place, self.data_offset).encode()
         device = self.member.present
-        if not device.try_write(self.area.base + target * SLOT, [block]) or not device.try_flush():
-            return False
+        if not device.try_write(self.area.base + target * SLOT, [block]):
+            return _Begun(self, target, block)
+        if not device.try_flush():
+            return _Begun(self, target, b"")
         self.slot = target
-        return True
+        return None
 
-    async def put_header(self, header: Header) -> None:
-        """Make *header* (made for any log member) the newest here, durably.  Raises :class:`OrionError`."""
-        target, block = self._block(header)
-        await self.member.present.write(self.area.base + target * SLOT, [block])
+    async def end_header(self, begun: _Begun) -> None:
+        """The rest of it.  Raises :class:`OrionError`."""
+        if begun.block:
+            await self.member.present.write(self.area.base + begun.target * SLOT, [begun.block])
         await flush_member(self.member)
-        self.slot = target
-
-    def _block(self, header: Header) -> tuple[int, bytes]:
-        return 1 - self.slot, header.on(self.place, self.data_offset).encode()
+        self.slot = begun.target
 
     async def erase(self) -> None:
         """Make both slots empty, durably.  Raises :class:`OrionError`."""
         await self.member.present.write(self.area.base, [bytes(HEADER_SPACE)])
         await flush_member(self.member)
+
+
+class _Begun(NamedTuple):
+    """A header on its way to the slot *target*: *block* is what has to be written yet."""
+
+    log: LogMember
+    target: int
+    block: bytes
 
 
 class Slots:
@@ -107,15 +118,21 @@ async def read_slots(device: StorageDevice, area: Area) -> Slots:
 async def put_headers(copies: Sequence[LogMember], header: Header) -> Failures:
     """Make *header* the newest on all *copies*, durably; those that failed.  One caller at a time."""
     failures: Failures = []
-    waiting: dict[int, LogMember] = {}
+    begun: dict[int, _Begun] = {}
     for copy in copies:
         try:
-            if not copy.try_put_header(header):
-                waiting[id(copy.member)] = copy
+            rest = copy.begin_header(header)
         except OrionError as error:
             failures.append((copy.member, error))
-    members = [copy.member for copy in waiting.values()]
-    return failures + await on_each(members, lambda member: waiting[id(member)].put_header(header))
+        else:
+            if rest is not None:
+                begun[id(copy.member)] = rest
+
+    async def end(member: Member) -> None:
+        rest = begun[id(member)]
+        await rest.log.end_header(rest)
+
+    return failures + await on_each([rest.log.member for rest in begun.values()], end)
 
 
 async def flush_member(member: Member) -> None:

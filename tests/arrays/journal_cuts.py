@@ -72,7 +72,10 @@ def draw(seed: int) -> Shape:
     return Shape(members, parities, rows=4, ring=generator.choice((48, 64, 96)) * KIB, policies=policies)
 
 
-Script = Callable[[Simulation, TinyArray, User], Awaitable[None]]
+#: What a user does; the operations, if it says so, from which on cuts are of interest.
+Script = Callable[[Simulation, TinyArray, User], Awaitable[int | None]]
+#: Operations after the end of a script that are cut too.
+_AFTER = 12
 
 
 def live(
@@ -95,9 +98,12 @@ def live(
             points = record(sim.machine, disks)
             user = User(sim, array, oracle)
             if script is not None:
-                await script(sim, array, user)
+                first = await script(sim, array, user) or 0
+                end = sim.machine.operations + _AFTER
             else:
                 await random_life(sim, array, user, steps, fault)
+                first, end = 0, 1 << 60
+        points = [point for point in points if first <= point.operation < end]
         life = Life(seed, shape, oracle, points, user.errors, patch, fault, array.losses)
         life.notes = {"acknowledged": user.acknowledged, "points": len(points)}
         return life
