@@ -349,12 +349,20 @@ class ParityWriter(ParityReader):
         """Write data and parity of the stripes [first, end); done when every member that failed is on record.
 
         With *facts*, of which either all are whole stripes or none, through the log.  What that raises means that the
-        stripes may be half written and that nothing will complete them.
+        stripes may be half written and that nothing will complete them, unless the log has not asked for anything to be
+        put in place: then they are what they were.
         """
         log = self.log if facts else None
+        touched = log is None
         saved: list[Transfer] = []
         if not self._whole and (log is None or not facts[0].cells) and self._lost(end * self.layout.chunk):
             saved = await self._save(transfers)
+
+        async def put(transfers: list[Transfer]) -> None:
+            nonlocal touched
+            touched = True
+            await self._put(transfers)
+
         restored = False
         try:
             try:
@@ -363,12 +371,12 @@ class ParityWriter(ParityReader):
                     if failures:
                         await self._settle(failures)
                 else:
-                    await log.write(transfers, facts, self._put)
+                    await log.write(transfers, facts, put)
             except OrionError:
-                restored = bool(saved) and await self._take_back(saved)
+                restored = touched and bool(saved) and await self._take_back(saved)
                 raise
         except BaseException:
-            if not restored:
+            if touched and not restored:
                 self._suspect(first, end)
             raise
         finally:
