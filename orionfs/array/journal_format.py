@@ -44,7 +44,7 @@ MAX_RING = 64 * MIB
 #: A record is at most this long, so that a scan for one is bounded.
 MAX_RECORD = MIB
 #: How many of each a header has room for.
-MAX_LOGS, MAX_VOIDS, MAX_WITNESSED = 8, 64, 100
+MAX_LOGS, MAX_VOIDS, MAX_WITNESSED = 8, 64, 118
 #: Counting on from here never overflows.
 _MAX_COUNT = 2**62
 

@@ -23,8 +23,8 @@ from orionfs.errors import Refused
 from orionfs.randomness import Randomness
 from orionfs.units import SECTOR, round_down
 
-#: Members and their copies that a header has to name.
-_MOST_MEMBERS = MAX_WITNESSED // 2
+#: A header has room for so many members and, at the same time, for more copies than anybody makes.
+_MOST_MEMBERS = 64
 
 
 class Site(NamedTuple):
@@ -235,8 +235,16 @@ class JournalHead:
             proven=proven,
             logs=tuple(log.place for log in logs),
             voids=tuple(void for void in self.voids if void.sequence >= self.tail),
-            witness=dict(self._witness),
+            witness=self._marks(),
         )
+
+    def _marks(self) -> dict[bytes, Witnessed]:
+        """The witness; where there are more copies being made than fit, some of them will have to begin again."""
+        if len(self._witness) <= MAX_WITNESSED:
+            return dict(self._witness)
+        slots = {_uuid(member) for member in self._members}
+        ordered = sorted(self._witness.items(), key=lambda item: item[0] not in slots)
+        return dict(ordered[:MAX_WITNESSED])
 
 
 def everyone(members: Sequence[Member]) -> list[Member]:

@@ -104,7 +104,7 @@ def test_a_header_has_room_for_the_most_of_everything():
     assert parse_header(header.encode()) == header
 
 
-@pytest.mark.parametrize("at", [0, 7, 8, 12, 16, 24, 63, 135, 136, 200, 4095, SLOT - 1])
+@pytest.mark.parametrize("at", [0, 7, 8, 12, 16, 24, 63, 111, 117, 119, 120, 200, 4095, SLOT - 1])
 def test_a_changed_byte_makes_a_header_worthless(at):
     block = bytearray(a_header().encode())
     block[at] ^= 1
@@ -147,7 +147,7 @@ def test_a_header_that_contradicts_itself_is_none(changes):
     assert parse_header(a_header(**changes).encode()) is None
 
 
-@pytest.mark.parametrize(("at", "value"), [(128, MAX_LOGS + 1), (130, MAX_VOIDS + 1), (132, MAX_WITNESSED + 1)])
+@pytest.mark.parametrize(("at", "value"), [(112, MAX_LOGS + 1), (114, MAX_VOIDS + 1), (116, MAX_WITNESSED + 1)])
 def test_counts_beyond_the_room_are_refused(at, value):
     block = bytearray(a_header().encode())
     assert parse_header(sealed(block)) is not None
