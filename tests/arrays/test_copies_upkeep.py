@@ -297,6 +297,22 @@ async def test_what_is_rebuilt_so_far_serves_where_the_others_cannot(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+async def test_what_is_not_rebuilt_yet_serves_nobody(shape):
+    for copying in (False, True):
+        stage = set_up(shape)
+        await stage.fill()
+        target = (await begin_copy(stage, 0))[0] if copying else await begin_rebuild(stage, 0)
+        held = list(stage.engine._held(0, 0, stage.engine.rebuild_end))
+        await stage.engine.rebuild(target, 0, stage.engine.rebuild_unit)
+        for at in (held[-1].at, held[-1].at + held[-1].length - 4096):
+            for slot, _where in stage.places(at):
+                if copying or slot:
+                    stage.unreadable(at, slot, 4096)
+            with pytest.raises(MediaError, match="bad sector"):
+                await stage.read(at, 4096)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 async def test_a_rebuild_reads_no_more_than_it_writes_and_neither_twice(shape):
     stage = set_up(shape)
     await stage.fill()

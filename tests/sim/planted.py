@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
+from unittest import mock
 
 from orionfs.array.bookkeeping import Mark
 from orionfs.array.superblock import OFFSET
@@ -13,13 +16,16 @@ from orionfs.array.transfer import Transfer, write_all
 class Bug(NamedTuple):
     """A patch for a running array, the level where it shows, and the operation that has to fail for that, if any.
 
-    ``cancel`` is not an operation: requests have to be given up.
+    ``cancel`` is not an operation: requests have to be given up; ``manage`` is not one either: members have to come and
+    go.  *consistency* is that of the array, drawn if empty.  A bug of modules, not of one array, is an ``around``.
     """
 
     name: str
     level: str
     fault: str
-    patch: Callable[[Any], None]
+    patch: Callable[[Any], None] | None
+    consistency: str = ""
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def swap(thing: Any, name: str, new: Any) -> Any:
@@ -93,21 +99,11 @@ def last_member_written_late(array: Any) -> None:
     engine = array._engine
     late: list[Transfer] = []
 
-    async def commit(transfers: list[Transfer], first: int, end: int) -> None:
+    async def put_all_but_one(members: Any, transfers: list[Transfer]) -> list[Any]:
         await drain()
-        await original(transfers[:-1], first, end)
-        late.extend(_copy(transfer) for transfer in transfers[-1:])
-
-    def plan_write(offset: int, views: list[memoryview], length: int) -> list[Transfer]:
-        transfers = original(offset, views, length)
-        if not views or len(transfers) < 2:
-            return transfers
-        late.append(_copy(transfers[-1]))
-        return transfers[:-1]
-
-    async def put(*arguments: Any) -> None:
-        await drain()
-        await put_all(*arguments)
+        last = [each for each in transfers if each.slot == max(other.slot for other in transfers)]
+        late.extend(_copy(transfer) for transfer in last)
+        return await write_all(members, [each for each in transfers if each not in last])
 
     async def drain() -> None:
         waiting, late[:] = late[:], []
@@ -117,11 +113,12 @@ def last_member_written_late(array: Any) -> None:
         await drain()
         return await flush()
 
-    if hasattr(engine, "_commit"):
-        original = swap(engine, "_commit", commit)
-    else:
-        original = swap(engine, "_plan_write", plan_write)
-        put_all = swap(engine, "_put", put)
+    async def write(offset: int, buffers: Any, length: int) -> None:
+        module = sys.modules[type(engine).write.__module__]
+        with mock.patch.object(module, "write_all", put_all_but_one):
+            await original(offset, buffers, length)
+
+    original = swap(engine, "write", write)
     flush = swap(array, "_flush_members", flush_members)
 
 
@@ -166,7 +163,7 @@ def zeros_for_what_cannot_be_read(array: Any) -> None:
         for view in transfer.buffers:
             view[:] = bytes(len(view))
 
-    swap(array._engine, "_reconstruct", zeros)
+    swap(array._engine, "_restore", zeros)
 
 
 BUGS = [

@@ -6,28 +6,44 @@ import pytest
 
 from orionfs.array import verdict
 from orionfs.errors import MediaError
+from orionfs.testing.machine import OPERATIONS
 from orionfs.testing.oracle import Violation
 
-from . import array_cuts, planted
+from . import array_cuts, planted, planted_logs, planted_members
 from .campaign import Tally
 from .plans import Plan, Scope, draw_plan
 
 REDUNDANT = ("raid1", "raid5")
+pytestmark = pytest.mark.long
+#: No planted bug may take more states than this to be found.
+BOUND = 6000
+BUGS = [*planted.BUGS, *planted_logs.BUGS, *planted_members.BUGS]
 
 
-def campaign_against(level, fault="", patch=None):
+def campaign_against(level, fault="", patch=None, consistency=""):
     """Forty seeds, thinned out: enough to catch what a planted bug does."""
+    tally = Tally()
     for seed in range(40):
         at = random.Random(seed).randint(3, 20)
-        plan = Plan(frozenset({fault}), at, MediaError, bool(seed % 2)) if fault not in ("", "cancel") else None
-        impatience = 0.7 if fault == "cancel" else 0.0
-        array_cuts.run(seed, level, Tally(), plan=plan, every=4, patch=patch, impatience=impatience)
+        plan = Plan(frozenset({fault}), at, MediaError, bool(seed % 2)) if fault in OPERATIONS else None
+        array_cuts.run(
+            seed,
+            level,
+            tally,
+            plan=plan,
+            every=4,
+            patch=patch,
+            impatience=0.7 if fault == "cancel" else 0.0,
+            managing=40 if fault == "manage" else 0,
+            consistency=consistency,
+        )
+        assert tally.states < BOUND, f"not found: {tally}"
 
 
-@pytest.mark.parametrize("bug", planted.BUGS, ids=lambda bug: f"{bug.level}-{bug.name.replace(' ', '-')}")
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: f"{bug.level}-{bug.name.replace(' ', '-')}")
 def test_a_planted_bug_is_caught(bug):
-    with pytest.raises(Violation):
-        campaign_against(bug.level, bug.fault, bug.patch)
+    with pytest.raises(Violation), bug.around():
+        campaign_against(bug.level, bug.fault, bug.patch, bug.consistency)
 
 
 @pytest.mark.parametrize("level", REDUNDANT)
