@@ -51,7 +51,7 @@ def test_a_cut_while_an_array_is_made_leaves_a_whole_one_or_none(level):
         else:
             whole += 1
     assert whole >= 2
-    assert none >= 20
+    assert none >= (20 if len(subject.sizes) > 1 else 8)
 
 
 # --- what was found, each as small as it gets ------------------------------------------------------------------------
