@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from orionfs.array.journal_format import HEADER_SPACE, SLOT, Area, Header, LogPlace, parse_header
+from orionfs.array.journal_format import HEADER_SPACE, SLOT, Area, Header, LogPlace, parse_header, readdressed
 from orionfs.array.member import Member
 from orionfs.array.transfer import on_each
 from orionfs.device import StorageDevice
@@ -38,12 +38,12 @@ class LogMember:
         assert self.member.superblock is not None
         return self.member.superblock.data_offset
 
-    def begin_header(self, header: Header) -> _Begun | None:
-        """Write *header* (made for any log member) to the slot that is not the newest, as far as that takes no waiting;
+    def begin_header(self, header: bytes) -> _Begun | None:
+        """Write *header* (encoded for any log member) to the older slot, as far as that takes no waiting;
         what is left for :meth:`end_header`, None if it is the newest now, durably.
         """
         target = 1 - self.slot
-        block = header.on(self.place, self.data_offset).encode()
+        block = readdressed(header, self.place, self.data_offset)
         device = self.member.present
         if not device.try_write(self.area.base + target * SLOT, [block]):
             return _Begun(self, target, block)
@@ -117,11 +117,12 @@ async def read_slots(device: StorageDevice, area: Area) -> Slots:
 
 async def put_headers(copies: Sequence[LogMember], header: Header) -> Failures:
     """Make *header* the newest on all *copies*, durably; those that failed.  One caller at a time."""
+    encoded = header.encode()
     failures: Failures = []
     begun: dict[int, _Begun] = {}
     for copy in copies:
         try:
-            rest = copy.begin_header(header)
+            rest = copy.begin_header(encoded)
         except OrionError as error:
             failures.append((copy.member, error))
         else:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,6 +55,9 @@ _VOID = struct.Struct("<QII")
 _WITNESS = struct.Struct("<16sIQQIQQ")
 _CRC = struct.Struct("<I")
 _HEADER_CRC_AT = 8
+# What is a log member's own.
+_OWN_UUID, _OWN_PLACE = struct.Struct("<16s"), struct.Struct("<Q")
+_DEVICE_UUID_AT, _DATA_OFFSET_AT, _BASE_AT = 40, 56, 88
 _PROVEN = 1
 
 RECORD_MAGIC = b"ORJR"
@@ -187,9 +190,16 @@ class Header:
         _CRC.pack_into(block, _HEADER_CRC_AT, zlib.crc32(block))
         return bytes(block)
 
-    def on(self, place: LogPlace, data_offset: int) -> Header:
-        """The same header for another log member."""
-        return replace(self, device_uuid=place.device_uuid, base=place.base, data_offset=data_offset)
+
+def readdressed(block: bytes, place: LogPlace, data_offset: int) -> bytes:
+    """The encoded header *block* as it has to be on another log member."""
+    other = bytearray(block)
+    _OWN_UUID.pack_into(other, _DEVICE_UUID_AT, place.device_uuid)
+    _OWN_PLACE.pack_into(other, _DATA_OFFSET_AT, data_offset)
+    _OWN_PLACE.pack_into(other, _BASE_AT, place.base)
+    _CRC.pack_into(other, _HEADER_CRC_AT, 0)
+    _CRC.pack_into(other, _HEADER_CRC_AT, zlib.crc32(other))
+    return bytes(other)
 
 
 def parse_header(raw: Buffer) -> Header | None:

@@ -32,6 +32,7 @@ from orionfs.array.journal_format import (
     minimum_ring,
     parse_head,
     parse_header,
+    readdressed,
     record_length,
     record_pieces,
 )
@@ -172,9 +173,9 @@ def test_garbage_is_none(garbage, at):
 def test_a_header_for_another_log_member_differs_in_what_is_its_own():
     other = LogPlace(b"x" * 16, 32 * KIB)
     header = a_header(logs=(*a_header().logs, other))
-    moved = header.on(other, 4096)
-    assert (moved.device_uuid, moved.base, moved.data_offset) == (b"x" * 16, 32 * KIB, 4096)
-    assert moved.on(header.logs[0], header.data_offset) == header
+    moved = parse_header(readdressed(header.encode(), other, 4096))
+    assert moved == replace(header, device_uuid=b"x" * 16, base=32 * KIB, data_offset=4096)
+    assert readdressed(moved.encode(), header.logs[0], header.data_offset) == header.encode()
 
 
 def test_a_mark_fits_itself_and_unknown_counts_fit_any():
