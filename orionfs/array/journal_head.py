@@ -101,7 +101,7 @@ class JournalHead:
         if found < wanted:
             raise Refused(
                 f"a journal needs room before the data of {wanted} members, and {found} have it",
-                hint='choose consistency = "ppl" or "resync"',
+                hint='choose consistency = "resync", or "ppl" on RAID 5',
             )
         if len(self._members) > _MOST_MEMBERS:
             raise Refused(f"a journal serves at most {_MOST_MEMBERS} members", hint='choose consistency = "resync"')

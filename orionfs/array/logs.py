@@ -100,7 +100,10 @@ class Logs:
             environment=environment,
             proven=lambda: not sync.suspects and (sync.believed or not sync.needed),
             report=lambda message: array.emit("journal.waiting", message, severity="warning"),
+            read_only=array.read_only,
         )
+        if not array.read_only:
+            journal.check()
         journal.load(found)
         sync.believed = sync.believed or found.proven
         # Whoever is missing is on record before the first byte is put in place: he must not be believed later.

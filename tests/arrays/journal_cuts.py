@@ -87,7 +87,9 @@ def live(
     patch: Patch = None,
     script: Script | None = None,
 ) -> Life:
-    """The life of a new array: *script*, or a random one with a *fault* (``""``, ``"member"`` or ``"space"``)."""
+    """The life of a new array: *script*, or a random one with a *fault*: ``"member"`` fails one, ``"space"`` many
+    writes, ``"cancel"`` gives requests up.
+    """
     shape = shape or draw(seed)
 
     async def main(sim: Simulation) -> Life:
@@ -119,10 +121,12 @@ def live(
 async def random_life(sim: Simulation, array: TinyArray, user: User, steps: int, fault: str) -> None:
     rounds = workload.draw(sim.random("workload"), array.geometry, steps)
     plan(sim, fault)
+    user.impatience = 0.3 if fault == "cancel" else 0.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(chaos, sim, array)
         await user.work(rounds)
         nursery.cancel_scope.cancel()
+    user.impatience = 0.0
     if fault == "space":
         sim.machine.faults.clear()
     await user.step(Step("read", 0, array.geometry.size))
@@ -355,13 +359,13 @@ def check_parity(shape: Shape, disks: Sequence[SimDisk]) -> None:
 def fair(life: Life, error: BaseException, gone: Iterable[str], tick: int) -> bool:
     """Whether an array may refuse to start without *gone*.
 
-    After a stripe that was torn for want of space nothing but a resync can make parity true again.  And a member that
-    had failed may be out of it before any superblock says so.
+    After a stripe that was torn for want of space or of patience, nothing but a resync can make parity true again.
+    And a member that had failed may be out of it before any superblock says so.
     """
     if not isinstance(error, Refused):
         return False
     if "not proven" in error.message:
-        return life.fault == "space"
+        return life.fault in ("space", "cancel")
     failed = {label for when, label in life.losses if when <= tick}
     return "are missing" in error.message and len(failed.union(gone)) > life.shape.parities
 
@@ -428,7 +432,7 @@ def trial(
 def main(first: int, count: int) -> None:
     total = 0
     for seed in range(first, first + count):
-        for fault in ("", "member", "space"):
+        for fault in ("", "member", "space", "cancel"):
             total += trial(seed, fault=fault, per_point=6, again=2)
         print(f"seed {seed}: {total} states", flush=True)
 

@@ -33,7 +33,7 @@ from orionfs.array.superblock import (
 from orionfs.array.transfer import Transfer, on_each, read_all, write_all, zero_all
 from orionfs.buffers import gather
 from orionfs.device import Description, Geometry, StorageDevice
-from orionfs.errors import DeviceError, MediaError, NoSpace, Refused
+from orionfs.errors import MediaError, NoSpace, Refused
 from orionfs.rangelock import RangeLock
 from orionfs.testing.simdisk import SimDisk
 from orionfs.units import KIB, SECTOR
@@ -269,17 +269,13 @@ class TinyArray(StorageDevice):
             async with self.superblock_lock:
                 if self.writing or not self.dirty or self.suspect or not self.journal.empty or self.failed:
                     return
+                self.dirty = False  # whoever writes from here on has to mark it again
                 while failures := await on_each(
                     [member for member in self.members if member.active], lambda member: member.present.flush()
                 ):
                     for member, error in failures:
                         self.lose(member, error)
-                self.dirty = False
-                try:
-                    await self.put_superblocks(clean=True)
-                except DeviceError:
-                    self.dirty = False
-                    raise
+                await self.put_superblocks(clean=True)
 
     # --- faults ----------------------------------------------------------------------------------------------------
 

@@ -462,7 +462,7 @@ async def test_when_all_log_members_are_gone_others_take_over():
 async def test_no_room_is_a_refusal_with_a_way_out():
     small = Shape(4, 1, rows=8, ring=minimum_ring(4) // 4096 * 4096)
     stage = Stage(small)
-    with pytest.raises(Refused, match=r"room before the data of 2 members, and 0 have it.*ppl"):
+    with pytest.raises(Refused, match=r"room before the data of 2 members, and 0 have it.*resync"):
         (await stage.begin()).check()
     stage = Stage(Shape(4, 1, rows=8, ring=-(-minimum_ring(4) // 4096) * 4096))
     (await stage.begin()).check()

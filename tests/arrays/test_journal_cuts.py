@@ -12,13 +12,13 @@ from .journal_plants import PLANTS
 SEEDS = (11, 12, 20, 27)
 
 
-@pytest.mark.parametrize("fault", ["", "member", "space"])
+@pytest.mark.parametrize("fault", ["", "member", "space", "cancel"])
 def test_no_cut_loses_anything(fault):
     assert sum(trial(seed, fault=fault, every=9, per_point=3, again=1) for seed in SEEDS) > 400
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ["", "member", "space"])
+@pytest.mark.parametrize("fault", ["", "member", "space", "cancel"])
 def test_no_cut_of_many_loses_anything(fault):
     for seed in range(100, 130):
         assert trial(seed, fault=fault, every=2, per_point=6, again=2) > 500

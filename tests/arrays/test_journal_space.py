@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orionfs.array.logs import gap_of
-from orionfs.errors import NoSpace
+from orionfs.errors import NoSpace, Refused
 from orionfs.testing.faulty import FaultyDevice
 from orionfs.units import KIB, MIB
 from tests.arrays.kit import make, read, reopened, running, start
@@ -56,3 +56,13 @@ async def test_a_replay_without_room_is_served_and_tried_again(autojump_clock):
             device.heal()
         await array.drain()
         assert await read(array, 0, len(expected)) == bytes(expected)
+
+
+async def test_members_without_room_for_a_journal_are_refused_with_a_way_out(monkeypatch):
+    _array, _faulty, ram = await make("raid5", 3, size=3 * MIB, consistency="resync")
+    monkeypatch.setattr("orionfs.array.logs.free_gap", lambda _superblock: (16, 64))
+    with pytest.raises(Refused, match=r"room before the data of 2 members, and 0 have it.*resync"):
+        await start(reopened(ram), consistency="journal")
+    for options in ({"consistency": "resync"}, {"consistency": "journal", "read_only": True}):
+        array = await start(reopened(ram), **options)
+        await array.aclose()
